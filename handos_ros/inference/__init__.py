@@ -1,0 +1,1 @@
+"""A picture and its camera in, `Hands` out: the pipeline and its backends."""
