@@ -1,0 +1,295 @@
+"""The training losses: the nine terms of HandOS with their weights, and two for weak labels and scores.
+
+Each term is a pure function of M hands that returns a scalar: a mean over what is labelled, weighted by
+how sure the label is. Where nothing is labelled it is exactly 0, with gradient 0. Units are chosen so
+that every hand counts alike whatever its size in the picture: 2D errors are in units of the square root
+of the box's area (HandOS does not say; OKS has the same unit), 3D errors in metres.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from handos_ros.learning.training.targets import Targets, project, to_pixels
+
+OKS_SIGMAS: tuple[float, ...] = (
+    0.029, 0.022, 0.035, 0.037, 0.047, 0.026, 0.025, 0.024, 0.035, 0.018, 0.024,
+    0.022, 0.026, 0.017, 0.021, 0.021, 0.032, 0.020, 0.019, 0.022, 0.031,
+)  # fmt: skip
+"""Spread of annotators at each joint, relative to sqrt(area): COCO-WholeBody's values for hands."""
+
+TEACHER_ROTATION = math.radians(15)
+"""How far a teacher's 3D hand may be turned before that counts as an error; see `weak_joints_3d_loss`."""
+_TEACHER_SCALE = (0.6, 1.6)
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weight of each term; 0 leaves a term out. The first nine are those of HandOS, supplement I.2."""
+
+    joints_2d: float = 10.0
+    oks_2d: float = 4.0
+    vertices: float = 10.0
+    joints_3d: float = 10.0
+    normal: float = 5.0
+    edge: float = 10.0
+    joints_proj: float = 10.0
+    oks_proj: float = 4.0
+    nc: float = 0.5
+    weak_joints_3d: float = 5.0
+    confidence: float = 0.5
+
+
+@dataclass(eq=False)
+class Predictions:
+    """What one decoder layer says of M hands; all but the first are None in a 2D model.
+
+    Attributes:
+        joints_2d: (M, 21, 2) fractions of the padded picture.
+        joint_logits: (M, 21), whose sigmoid is the joint score.
+        joints_3d: (M, 21, 3) m, ray frame, wrist at 0.
+        vertices: (M, V, 3) m, ray frame.
+        root_2d: (M, 2) fractions of the padded picture, the wrist by the camera query.
+        scale: (M,) px of the padded picture per metre at the wrist's depth.
+    """
+
+    joints_2d: Tensor
+    joint_logits: Tensor | None = None
+    joints_3d: Tensor | None = None
+    vertices: Tensor | None = None
+    root_2d: Tensor | None = None
+    scale: Tensor | None = None
+
+
+def hand_losses(
+    predictions: Predictions, targets: Targets, weights: LossWeights, mesh: MeshTopology | None = None
+) -> dict[str, Tensor]:
+    """Every term that has a weight and a prediction, unweighted, by its name in `LossWeights`.
+
+    `mesh` is needed as soon as vertices are predicted.
+    """
+    p, t = predictions, targets
+    area, weight_2d = t.area, t.joints_2d_weight
+    terms: dict[str, Tensor] = {}
+    joints_2d = to_pixels(p.joints_2d.float(), t.picture_size)
+    if weights.joints_2d:
+        terms["joints_2d"] = joints_2d_loss(joints_2d, t.joints_2d, weight_2d, area)
+    if weights.oks_2d:
+        terms["oks_2d"] = oks_loss(joints_2d, t.joints_2d, weight_2d, area)
+    if weights.confidence and p.joint_logits is not None:
+        terms["confidence"] = confidence_loss(p.joint_logits.float(), joints_2d, t.joints_2d, weight_2d, area)
+    if p.joints_3d is not None:
+        joints_3d = p.joints_3d.float()
+        if weights.joints_3d:
+            terms["joints_3d"] = points_loss(joints_3d, t.joints_3d, t.exact_3d)
+        if weights.weak_joints_3d:
+            terms["weak_joints_3d"] = weak_joints_3d_loss(joints_3d, t.joints_3d, t.weak_3d)
+        if p.root_2d is not None and p.scale is not None and (weights.joints_proj or weights.oks_proj):
+            root = to_pixels(p.root_2d.float(), t.picture_size)
+            projected = project(joints_3d, root, p.scale.float(), t.k)
+            if weights.joints_proj:
+                terms["joints_proj"] = joints_2d_loss(projected, t.joints_2d, weight_2d, area)
+            if weights.oks_proj:
+                terms["oks_proj"] = oks_loss(projected, t.joints_2d, weight_2d, area)
+    if p.vertices is not None:
+        if mesh is None:
+            raise ValueError("losses on vertices need the mesh's topology")
+        vertices, has = p.vertices.float(), t.has_vertices
+        # A batch without any mesh carries V = 0; its mask is all false, so what stands there is unread.
+        labels = t.vertices if t.vertices.shape[1] else torch.zeros_like(vertices)
+        if weights.vertices:
+            terms["vertices"] = points_loss(vertices, labels, has)
+        if weights.normal:
+            terms["normal"] = normal_loss(vertices, labels, has, mesh)
+        if weights.edge:
+            terms["edge"] = edge_loss(vertices, labels, has, mesh)
+        if weights.nc:
+            terms["nc"] = signed_normal_loss(vertices, labels, has, t.handedness, mesh)
+    return terms
+
+
+def weighted_sum(terms: Mapping[str, Tensor], weights: LossWeights) -> Tensor:
+    """The scalar to minimise."""
+    by_name = {f.name: getattr(weights, f.name) for f in fields(weights)}
+    return torch.stack([by_name[name] * value for name, value in terms.items()]).sum()
+
+
+def masked_mean(value: Tensor, weight: Tensor) -> Tensor:
+    """Mean of `value` weighted by `weight` >= 0 of the same shape; 0, with gradient 0, where all are 0.
+
+    A value that is not finite does no harm under a weight of 0.
+    """
+    weight = weight.to(value.dtype)
+    value = torch.where(weight > 0, value, value.new_zeros(()))
+    return (value * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+def joints_2d_loss(joints: Tensor, label: Tensor, weight: Tensor, area: Tensor) -> Tensor:
+    """L1 in the picture: mean over labelled joints of (|dx| + |dy|) / 2 / sqrt(area).
+
+    Args:
+        joints, label: (M, 21, 2) px.
+        weight: (M, 21).
+        area: (M,) px^2.
+    """
+    return masked_mean((joints - label).abs().mean(-1) / area.sqrt()[:, None], weight)
+
+
+def oks_loss(joints: Tensor, label: Tensor, weight: Tensor, area: Tensor) -> Tensor:
+    """1 - OKS, arguments as in `joints_2d_loss`. Bounded, so that one wrong label cannot rule a batch."""
+    return masked_mean(1 - joint_similarity(joints, label, area), weight)
+
+
+def joint_similarity(joints: Tensor, label: Tensor, area: Tensor) -> Tensor:
+    """(M, 21): exp(-d^2 / (2 area (2 sigma)^2)), each joint's share of OKS, as COCO counts it, in px."""
+    sigmas = joints.new_tensor(OKS_SIGMAS)
+    squared = (joints - label).square().sum(-1)
+    return torch.exp(-squared / (2 * area[:, None] * (2 * sigmas).square()))
+
+
+def confidence_loss(logits: Tensor, joints: Tensor, label: Tensor, weight: Tensor, area: Tensor) -> Tensor:
+    """Cross-entropy of the joint scores (M, 21) against each joint's own OKS, which gets no gradient.
+
+    A score so trained is high where the joint turns out near its label and low where the network cannot
+    know, hidden or not: the weight that a least-squares fit of the 3D joints to the 2D joints needs.
+    """
+    reached = joint_similarity(joints, label, area).detach()
+    return masked_mean(F.binary_cross_entropy_with_logits(logits, reached, reduction="none"), weight)
+
+
+def points_loss(points: Tensor, label: Tensor, has: Tensor) -> Tensor:
+    """L1 in space: mean of |difference| in metres over all coordinates of the hands that `has` (M,) names.
+
+    points, label: (M, P, 3) m in the same root-relative frame.
+    """
+    return masked_mean((points - label).abs().mean((1, 2)), has)
+
+
+def weak_joints_3d_loss(joints: Tensor, label: Tensor, has: Tensor) -> Tensor:
+    """L1 in metres to a teacher's joints (M, 21, 3), after allowing for what the teacher cannot know.
+
+    The label is first scaled to the prediction, and turned towards it by at most `TEACHER_ROTATION`:
+    networks that see a crop err mostly in size and by a small turn, not in how the fingers bend. It is
+    never mirrored, so a hand of the wrong side keeps its whole error. The alignment gets no gradient.
+    """
+    if not len(joints):
+        return joints.sum()
+    with torch.no_grad():
+        label = torch.where(has[:, None, None], label, torch.ones_like(label))
+        label = label @ _limited(_best_rotation(label, joints), TEACHER_ROTATION).transpose(1, 2)
+        scale = (joints * label).sum((1, 2)) / label.square().sum((1, 2)).clamp(min=1e-9)
+        label = label * scale.clamp(*_TEACHER_SCALE)[:, None, None]
+    return points_loss(joints, label, has)
+
+
+def _best_rotation(source: Tensor, target: Tensor) -> Tensor:
+    """(M, 3, 3) proper rotations R that bring R source nearest to target, about the origin (Kabsch)."""
+    u, _, vt = torch.linalg.svd(target.transpose(1, 2) @ source)
+    sign = torch.ones_like(u[:, 0])
+    sign[:, 2] = torch.det(u @ vt)
+    return u @ (sign[:, :, None] * vt)
+
+
+def _limited(rotation: Tensor, angle: float) -> Tensor:
+    """(M, 3, 3) rotations about the same axes, by at most `angle` rad."""
+    r = rotation
+    axis = torch.stack([r[:, 2, 1] - r[:, 1, 2], r[:, 0, 2] - r[:, 2, 0], r[:, 1, 0] - r[:, 0, 1]], -1)
+    sine, cosine = axis.norm(dim=-1) / 2, (r.diagonal(dim1=1, dim2=2).sum(-1) - 1) / 2
+    angle_there = torch.atan2(sine, cosine).clamp(max=angle)[:, None, None]
+    zero = torch.zeros_like(sine)
+    x, y, z = F.normalize(axis, dim=-1).unbind(-1)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+    return torch.eye(3, device=r.device) + angle_there.sin() * cross + (1 - angle_there.cos()) * cross @ cross
+
+
+class MeshTopology(torch.nn.Module):
+    """The triangles of the hand mesh, on the losses' device.
+
+    Args:
+        faces: (F, 3) vertex numbers, outward on a right hand.
+        template: (V, 3) m, a right hand at rest with the wrist at 0; tells how large a signed volume a
+            hand of certain side has.
+    """
+
+    faces: Tensor
+    margin: float
+
+    def __init__(self, faces: Tensor, template: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("faces", torch.as_tensor(faces).long(), persistent=False)
+        rest = torch.as_tensor(template, dtype=torch.float32)[None]
+        # Bent fingers and slim hands have less; half of the template's is still beyond doubt.
+        self.margin = 0.5 * float(self.roundness(rest)[0])
+        if self.margin <= 0:
+            raise ValueError("the template's faces point inwards: a right hand's must point outwards")
+
+    def corners(self, vertices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(M, V, 3) -> the three corners (M, F, 3) of every face."""
+        a, b, c = self.faces.unbind(1)
+        return vertices[:, a], vertices[:, b], vertices[:, c]
+
+    def normals(self, vertices: Tensor) -> Tensor:
+        """(M, V, 3) -> (M, F, 3), unit length, 0 for a face without area."""
+        a, b, c = self.corners(vertices)
+        return F.normalize(torch.cross(b - a, c - a, dim=-1), dim=-1, eps=1e-12)
+
+    def roundness(self, vertices: Tensor) -> Tensor:
+        """(M,) signed volume over that of a ball with as much surface: > 0 right, < 0 left, free of size.
+
+        The surface gets no gradient: a hand should not change its side by shrinking. The origin (the
+        wrist) is the apex of the volume, which closes meshes that are open at the wrist, as MANO's is.
+        """
+        a, b, c = self.corners(vertices)
+        volume = (a * torch.cross(b, c, dim=-1)).sum((1, 2)) / 6
+        area = torch.cross(b - a, c - a, dim=-1).norm(dim=-1).sum(1).detach() / 2
+        return volume * 6 * math.sqrt(math.pi) / area.clamp(min=1e-6).pow(1.5)
+
+
+def normal_loss(vertices: Tensor, label: Tensor, has: Tensor, mesh: MeshTopology) -> Tensor:
+    """Mean |edge . normal| over the three edges of every face: predicted edge's direction, label's normal.
+
+    vertices, label: (M, V, 3); has: (M,). Blind to the side, which `signed_normal_loss` sees.
+    """
+    normals = mesh.normals(label)
+    a, b, c = mesh.corners(vertices)
+    off = [(F.normalize(e, dim=-1, eps=1e-9) * normals).sum(-1).abs() for e in (b - a, c - b, a - c)]
+    return masked_mean(torch.stack(off, -1).mean((1, 2)), has)
+
+
+def edge_loss(vertices: Tensor, label: Tensor, has: Tensor, mesh: MeshTopology) -> Tensor:
+    """Mean |length - label's length| in metres over the three edges of every face."""
+
+    def lengths(points: Tensor) -> Tensor:
+        a, b, c = mesh.corners(points)
+        squared = torch.stack([b - a, c - b, a - c], -2).square().sum(-1)
+        return (squared + 1e-12).sqrt()  # the root of 0 has no gradient
+
+    return masked_mean((lengths(vertices) - lengths(label)).abs().mean((1, 2)), has)
+
+
+def signed_normal_loss(
+    vertices: Tensor, label: Tensor, has: Tensor, handedness: Tensor, mesh: MeshTopology
+) -> Tensor:
+    """`nc`: do the faces point where they should? Unlike `normal_loss` it keeps the sign, hence the side.
+
+    With a labelled mesh: mean over faces of 1 - normal . label's normal, 0 to 2. With a side alone: how
+    far the mesh's signed volume falls short of one that makes the side plain, 0 where it does not, 1 for
+    a flat hand, 2 where it is as far on the other side. Its gradient moves the two faces of the hand
+    through each other, along their normals. With neither: nothing.
+
+    Args:
+        vertices, label: (M, V, 3).
+        has: (M,) bool, whether `label` is there.
+        handedness: (M,) 0 left, 1 right, -1 unknown.
+        mesh: the faces of a right hand.
+    """
+    by_label = 1 - (mesh.normals(vertices) * mesh.normals(label)).sum(-1).mean(-1)
+    wanted = 2 * handedness.to(vertices.dtype) - 1
+    by_side = (1 - wanted * mesh.roundness(vertices) / mesh.margin).clamp(min=0)
+    return masked_mean(torch.where(has, by_label, by_side), has | (handedness >= 0))
