@@ -1,0 +1,1 @@
+"""The hand mesh as data: faces, template, skinning, joint regressor, left and right."""
