@@ -5,11 +5,16 @@ Importing the package loads nothing heavy: names are fetched from their modules 
 
 from __future__ import annotations
 
+from pkgutil import extend_path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from handos_ros.hands import Camera, Hands
     from handos_ros.inference.pipeline import Pipeline
+
+# Python started in the sources finds `handos_ros` there; the generated messages are in colcon's install
+# space. One package, two folders.
+__path__ = extend_path(__path__, __name__)
 
 __version__ = "0.1.0"
 __all__ = ["Camera", "Hands", "Pipeline", "__version__"]
