@@ -1,0 +1,235 @@
+"""`Pipeline`: a picture and its camera in, `Hands` out. The one way in for commands, node and library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from handos_ros.errors import ModelError, PictureError
+from handos_ros.hand_model.model import HandModel, load_hand_model
+from handos_ros.hands import Camera, Hands
+from handos_ros.inference import filtering
+from handos_ros.inference.backend import Backend, Decoded
+from handos_ros.inference.letterbox import Letterbox, check_picture
+from handos_ros.inference.place import place
+from handos_ros.inference.side import SideReader
+
+STAGES = ("letterbox", "detect", "filter", "decode", "place")
+"""The names in `Pipeline.timings`, in the order in which a picture passes them."""
+
+
+class Pipeline:
+    """Finds the hands of one picture at a time. Not safe for two threads at once.
+
+    Attributes:
+        min_score: candidates below are no hands; may change between pictures.
+        max_hands: at most so many hands of a picture, the best; may change between pictures.
+        timings: seconds that each of `STAGES` took for the latest picture.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        hand_model: HandModel,
+        *,
+        model_id: str,
+        min_score: float = 0.5,
+        max_hands: int = 10,
+    ) -> None:
+        self.min_score = min_score
+        self.max_hands = max_hands
+        self.timings: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        self._backend = backend
+        self._hand_model = hand_model
+        self._model_id = model_id
+        self._read_side = SideReader(hand_model)
+
+    @classmethod
+    def load(
+        cls,
+        model: str = "handos_lite",
+        *,
+        weights: str | Path | None = None,
+        device: str = "auto",
+        backend: str = "auto",
+        hand_model: str | Path | None = None,
+        min_score: float = 0.5,
+        max_hands: int = 10,
+        threads: int | None = None,
+    ) -> Pipeline:
+        """Load a network and make a pipeline of it.
+
+        Args:
+            model: name of the configuration.
+            weights: a folder or file of weights; None for those that came with the package.
+            device: `auto`, `cpu` or `cuda`.
+            backend: `auto`, `onnxruntime` or `torch`. `auto` takes torch where there is a GPU that it can
+                use and onnxruntime else.
+            hand_model: as in `load_hand_model`; None for the one that the network was trained with.
+            min_score, max_hands: see the class.
+            threads: CPU threads of the network; None for a good choice.
+
+        Raises:
+            ModelError: if weights are missing, damaged or made for something else, or if the device or
+                backend asked for is not there.
+        """
+        from handos_ros.inference.loading import load_backend
+
+        loaded = load_backend(model, weights=weights, device=device, backend=backend, threads=threads)
+        return cls(
+            loaded,
+            load_hand_model(hand_model if hand_model is not None else loaded.hand_model),
+            model_id=loaded.model_id,
+            min_score=min_score,
+            max_hands=max_hands,
+        )
+
+    @property
+    def backend(self) -> Backend:
+        """What runs the network."""
+        return self._backend
+
+    @property
+    def hand_model(self) -> HandModel:
+        """The mesh that `Hands.vertices` are of."""
+        return self._hand_model
+
+    @property
+    def model_id(self) -> str:
+        """Name of the network and its weights."""
+        return self._model_id
+
+    def __call__(
+        self,
+        image: NDArray[np.uint8],
+        camera: Camera | None = None,
+        *,
+        boxes: ArrayLike | None = None,
+        mesh: bool = True,
+    ) -> Hands:
+        """Find the hands of a picture.
+
+        Args:
+            image: (H, W, 3) uint8 RGB; (H, W) grey and (H, W, 4) with alpha are taken too.
+            camera: of this picture, or of the same picture at another size; None for
+                `Camera.assumed`.
+            boxes: (N, 4) px x_min y_min x_max y_max of hands found by someone else. They replace the
+                detector's: N hands come back in this order, whatever their score, with these boxes.
+                `scores` are those of the candidates that they start from.
+            mesh: without it `vertices` is (N, 0, 3), which saves a little time and much message.
+
+        Returns:
+            Hands by falling score, or in the order of `boxes`. Boxes found here end at the picture's
+            border, half a pixel beyond the centres of its outermost pixels.
+
+        Raises:
+            PictureError: if `image` is no picture or `boxes` no boxes.
+            CameraError: if the camera belongs to a picture of another shape.
+            ModelError: if the network gives values that are not finite.
+        """
+        started = perf_counter()
+        image = check_picture(image)
+        height, width = image.shape[:2]
+        camera = Camera.assumed(width, height) if camera is None else camera.resized(width, height)
+        given = None if boxes is None else _check_boxes(boxes)
+        letterbox = Letterbox.fit(width, height, self._backend.long_side, self._backend.stride)
+        picture = letterbox.apply(image)
+
+        letterboxed = perf_counter()
+        found = self._backend.detect(picture)
+
+        detected = perf_counter()
+        candidates = letterbox.boxes_to_pixels(found.boxes)
+        if given is None:
+            queries = filtering.select(
+                candidates, found.scores, width, height, self.min_score, self.max_hands
+            )
+            starts = found.boxes[queries]
+            result_boxes = _clipped(candidates[queries], width, height)
+        else:
+            queries = filtering.match(given, candidates) if len(given) else np.zeros(0, np.intp)
+            starts = letterbox.boxes_to_fractions(given).astype(np.float32)
+            result_boxes = given
+
+        filtered = decoded_at = perf_counter()
+        if not len(queries):
+            hands = Hands.empty(camera, self._hand_model.num_vertices if mesh else 0)
+        else:
+            decoded = self._backend.decode(found, queries.astype(np.int64), starts)
+            decoded_at = perf_counter()
+            hands = self._assemble(decoded, letterbox, camera, result_boxes, found.scores[queries], mesh)
+            if given is None:
+                keep = filtering.distinct(hands.joints_2d, hands.boxes, hands.handedness)
+                hands = hands if keep.all() else hands.select(keep)
+        stamps = (started, letterboxed, detected, filtered, decoded_at, perf_counter())
+        self.timings = {
+            stage: end - begin for stage, begin, end in zip(STAGES, stamps, stamps[1:], strict=False)
+        }
+        return hands
+
+    def close(self) -> None:
+        """Give back what the network holds; the pipeline is of no use afterwards."""
+        close = getattr(self._backend, "close", None)
+        if close is not None:
+            close()
+
+    def _assemble(
+        self,
+        decoded: Decoded,
+        letterbox: Letterbox,
+        camera: Camera,
+        boxes: NDArray,
+        scores: NDArray,
+        mesh: bool,
+    ) -> Hands:
+        """Side, place and container of N >= 1 decoded hands."""
+        # One NaN anywhere makes these sums NaN; that is far cheaper than looking at every value.
+        total = sum(float(np.sum(array, dtype=np.float64)) for array in vars(decoded).values())
+        if not np.isfinite(total):
+            raise ModelError(
+                f"{self._model_id} on {self._backend.name} ({self._backend.device}) gave values that are "
+                "not finite: the weights are damaged, or half precision is too narrow for them"
+            )
+        handedness, handedness_scores = self._read_side(decoded.vertices)
+        placed = place(decoded, letterbox, camera, mesh=mesh)
+        return Hands(
+            camera=camera,
+            boxes=boxes.astype(np.float32),
+            scores=scores.astype(np.float32),
+            handedness=handedness,
+            handedness_scores=handedness_scores,
+            joints_2d=placed.joints_2d.astype(np.float32),
+            joint_scores=decoded.joint_scores.astype(np.float32),
+            joints_3d=placed.joints_3d.astype(np.float32),
+            vertices=placed.vertices.astype(np.float32),
+            root_translation=placed.root_translation.astype(np.float32),
+            translation_source=placed.translation_source,
+            ids=np.full(len(boxes), -1, np.int32),
+        )
+
+
+def _check_boxes(boxes: ArrayLike) -> NDArray[np.float64]:
+    """Boxes from outside as (N, 4) floats, or PictureError."""
+    try:
+        array = np.asarray(boxes, np.float64)
+    except (TypeError, ValueError):
+        raise PictureError("boxes must be numbers, (N, 4) x_min y_min x_max y_max in px") from None
+    if array.size == 0:
+        return np.zeros((0, 4))
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise PictureError(f"boxes must have the shape (N, 4), x_min y_min x_max y_max in px, got {array.shape}")
+    bad = ~(np.isfinite(array).all(1) & (array[:, 2:] > array[:, :2]).all(1))
+    if bad.any():
+        number = int(np.argmax(bad))
+        raise PictureError(
+            f"box {number} is no box: {array[number].tolist()}; needs finite x_min < x_max and y_min < y_max"
+        )
+    return array
+
+
+def _clipped(boxes: NDArray, width: int, height: int) -> NDArray:
+    """Boxes that end at the picture's border."""
+    return np.clip(boxes, -0.5, np.array([width, height, width, height]) - 0.5)
