@@ -1,0 +1,1 @@
+"""Files in and out: pictures, videos and bags; json, npz, obj, tables."""
