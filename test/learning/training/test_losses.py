@@ -160,6 +160,14 @@ def test_roundness_is_the_signed_volume_against_a_ball(mesh):
     assert mesh.roundness((3 * TETRAHEDRON * MIRROR)[None]).item() == pytest.approx(-want, rel=1e-4)
 
 
+def test_a_mesh_does_not_look_rounder_by_shrinking(mesh):
+    vertices = TETRAHEDRON[None].clone().requires_grad_()
+    value = mesh.roundness(vertices)
+    value.sum().backward()
+    # Growing it grows the volume with the third power, against a surface that is held.
+    assert (vertices.grad * vertices).sum().item() == pytest.approx(3 * value.item(), rel=1e-4)
+
+
 @pytest.mark.parametrize(("handedness", "want"), [(1, 0.0), (0, 3.0), (-1, 0.0)])
 def test_a_side_alone_asks_for_the_volumes_sign(mesh, handedness, want):
     # The margin is half the template's own roundness: a right hand is 2 margins from 0, 3 from the

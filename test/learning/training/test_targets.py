@@ -85,12 +85,13 @@ def test_an_unknown_camera_is_the_assumed_one():
     np.testing.assert_allclose(t.k[0], Camera.assumed(60, 40).k)
 
 
-def test_points_behind_the_camera_project_to_something_finite():
+def test_points_behind_the_camera_stay_on_their_side_of_the_picture():
     joints = torch.zeros(1, 21, 3)
     joints[0, 5] = torch.tensor([0.1, 0.0, -5.0])
     scale = torch.tensor([300.0], requires_grad=True)
     k = torch.from_numpy(K).float()[None]
     points = project(joints, torch.tensor([[50.0, 50.0]]), scale, k)
     assert torch.isfinite(points).all()
+    assert points[0, 5, 0] > 50  # the joint is to the right of the wrist; behind the camera it would flip
     points.sum().backward()
     assert torch.isfinite(scale.grad).all()
