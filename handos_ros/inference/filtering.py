@@ -89,7 +89,8 @@ def match(boxes: NDArray, candidates: NDArray) -> NDArray[np.intp]:
         (N,) numbers of candidates; one may serve several boxes.
     """
     overlap = iou(boxes, candidates)
-    offsets = (boxes[:, None, :2] + boxes[:, None, 2:] - candidates[None, :, :2] - candidates[None, :, 2:]) / 2
+    centres = boxes[:, :2] + boxes[:, 2:]
+    offsets = centres[:, None] - (candidates[:, :2] + candidates[:, 2:])
     distances = np.einsum("nqk,nqk->nq", offsets, offsets)
     best = overlap >= overlap.max(1, keepdims=True)
     return np.where(best, distances, np.inf).argmin(1)
@@ -112,9 +113,9 @@ def _first_of_each(same: NDArray[np.bool_]) -> NDArray[np.bool_]:
     in as many rounds as the longest chain of duplicates (Zheng et al. 2020, Cluster-NMS).
     """
     better = np.triu(same, 1)
-    keep = ~better.any(0)
+    keep: NDArray[np.bool_] = ~np.any(better, axis=0)
     while True:
-        again = ~(better & keep[:, None]).any(0)
-        if (again == keep).all():
+        again: NDArray[np.bool_] = ~np.any(better & keep[:, None], axis=0)
+        if np.array_equal(again, keep):
             return keep
         keep = again

@@ -79,9 +79,20 @@ class Pipeline:
         from handos_ros.inference.loading import load_backend
 
         loaded = load_backend(model, weights=weights, device=device, backend=backend, threads=threads)
+        if hand_model is None and loaded.hand_model == "mano":
+            raise ModelError(
+                f"{loaded.model_id} gives MANO meshes, whose licence does not let them come with it: get "
+                "MANO_RIGHT.pkl from mano.is.tue.mpg.de and give its path as hand_model"
+            )
+        mesh = load_hand_model(hand_model if hand_model is not None else loaded.hand_model)
+        if loaded.num_vertices not in (None, mesh.num_vertices):
+            raise ModelError(
+                f"{loaded.model_id} gives meshes of {loaded.num_vertices} vertices, the hand model "
+                f"{mesh.name} has {mesh.num_vertices}: use the one it was trained with, {loaded.hand_model}"
+            )
         return cls(
             loaded,
-            load_hand_model(hand_model if hand_model is not None else loaded.hand_model),
+            mesh,
             model_id=loaded.model_id,
             min_score=min_score,
             max_hands=max_hands,
@@ -220,7 +231,7 @@ def _check_boxes(boxes: ArrayLike) -> NDArray[np.float64]:
     if array.size == 0:
         return np.zeros((0, 4))
     if array.ndim != 2 or array.shape[1] != 4:
-        raise PictureError(f"boxes must have the shape (N, 4), x_min y_min x_max y_max in px, got {array.shape}")
+        raise PictureError(f"boxes must be (N, 4) x_min y_min x_max y_max in px, got the shape {array.shape}")
     bad = ~(np.isfinite(array).all(1) & (array[:, 2:] > array[:, :2]).all(1))
     if bad.any():
         number = int(np.argmax(bad))
