@@ -7,6 +7,42 @@ from numpy.typing import NDArray
 
 from handos_ros.hands import NUM_JOINTS
 
+FIRST_PART = 0.64
+"""The part of the coarse vertices that is spread evenly; the rest go where the first do badly."""
+
+ADDED_AT_ONCE = 6
+
+
+def choose_coarse(
+    samples: NDArray, first: NDArray, count: int, skinning: NDArray, rest: NDArray
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Choose `count` coarse vertices and fit their upsampling.
+
+    Most are spread evenly over the rest pose; the others are added, a few at a time and apart from each
+    other, where the vertices so far reconstruct the samples worst.
+
+    Args:
+        samples: (N, V, 3) posed and shaped hands. first: vertices that must be among them.
+        skinning, rest: as for `fit_upsampling`.
+
+    Returns:
+        (count,) vertex numbers and (V, count) weights.
+    """
+    coarse = farthest_points(rest, first, int(FIRST_PART * count))
+    few = samples[:: max(1, len(samples) // 150)]
+    apart = 0.03 * np.linalg.norm(np.ptp(rest, 0))
+    while len(coarse) < count:
+        upsampling = fit_upsampling(few, coarse, skinning, rest)
+        error = ((upsampling @ few[:, coarse] - few) ** 2).sum(-1).mean(0)
+        added: list[int] = []
+        for vertex in np.argsort(-error, kind="stable"):
+            if all(np.linalg.norm(rest[vertex] - rest[other]) > apart for other in added):
+                added.append(int(vertex))
+            if len(added) == min(ADDED_AT_ONCE, count - len(coarse)):
+                break
+        coarse = np.append(coarse, added).astype(np.int32)
+    return coarse, fit_upsampling(samples, coarse, skinning, rest)
+
 
 def farthest_points(vertices: NDArray, first: NDArray, count: int) -> NDArray[np.int32]:
     """(count,) vertex numbers: `first`, then again and again the one farthest from all so far."""
@@ -20,7 +56,7 @@ def farthest_points(vertices: NDArray, first: NDArray, count: int) -> NDArray[np
 
 def fit_upsampling(
     samples: NDArray, coarse: NDArray, skinning: NDArray, rest: NDArray, *,
-    neighbours: int = 16, ridge: float = 3e-3,
+    neighbours: int = 24, ridge: float = 3e-3,
 ) -> NDArray[np.float64]:  # fmt: skip
     """(V, C) weights with which the coarse vertices give all; rows sum to 1.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass, fields
+import zlib
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -36,50 +37,33 @@ def load_hand_model(name_or_path: str | Path = "anny") -> HandModel:
     return load_mano(path)
 
 
-@dataclass(frozen=True, eq=False)
-class HandModel:
-    """One right hand as a mesh with joints, bones and shapes; the left is its mirror image.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Rig:
+    """A right hand's skin and bones: what it takes to shape and pose it.
 
     All lengths in metres, in the hand's own frame: the wrist joint at the origin and, for the shipped
-    model, x towards the thumb, y towards the fingers, z out of the palm. A left hand's vertices are
-    those of a right hand with x -> -x, numbered alike; only the winding of `faces_for` differs.
+    model, x towards the thumb, y towards the fingers, z out of the palm.
 
-    V vertices, F faces, B bones, S shape components, C coarse vertices.
+    V vertices, B bones, S shape components.
 
     Attributes:
-        name, license, provenance: for people; what the data is and where it is from.
         template: (V, 3) float32, rest pose, mean shape.
-        faces: (F, 3) int32, counter-clockwise from outside on a right hand.
-        joint_regressor: (21, V) float32, rows sum to 1; works on posed vertices.
         skinning: (V, B) float32, rows sum to 1.
         bone_names: B names.
-        bone_parents: (B,) int, -1 for the root, which comes first; a parent stands before its children.
-        bone_heads, bone_tails: (B, 3) float32, of the template.
+        bone_parents: (B,) int32, -1 for the root, which comes first; a parent stands before its children.
+        bone_heads, bone_tails: (B, 3) float32, of the template; a bone turns about its head.
         bone_regressor: (B, V) float32, rows sum to 1; heads from the rest vertices of any shape.
         flexion_axes: (B, 3) float32 unit vectors in the rest pose; a positive right-handed turn closes
-            the fist (thumb: sweeps it across the palm).
+            the fist (thumb: its root sweeps across the palm).
         abduction_axes: (B, 3) float32 unit vectors at right angles to `flexion_axes`; a positive turn
-            moves a finger towards the thumb's side, and the thumb away from the palm's plane.
+            moves a finger towards the thumb's side, and the thumb off the palm's plane.
         shape_basis: (S, V, 3) float32, offsets for one standard deviation each.
         shape_names: S names.
-        lifting: (V, 21) float32, rows sum to 1: skinning folded onto the joints.
-        coarse: (C,) int32, vertices that stand for the rest.
-        upsampling: (V, C) float32, rows sum to 1: vertices = upsampling @ vertices[coarse].
-        coarse_lifting: (C, 21) float32, `lifting` of the coarse vertices.
-        uv: (F, 3, 2) float32 texture coordinates of each face's corners, 0 to 1, v upwards; or None.
         pose_basis: (9 (B - 1), V, 3) float32, offsets per entry of (rotation - identity) of each bone
-            but the root (MANO has them), or None.
-
-    Raises:
-        ModelError: if an array does not fit the rest; the message names it.
+            but the root, row by row (MANO has them), or None.
     """
 
-    name: str
-    license: str
-    provenance: str
     template: NDArray[np.float32]
-    faces: NDArray[np.int32]
-    joint_regressor: NDArray[np.float32]
     skinning: NDArray[np.float32]
     bone_names: tuple[str, ...]
     bone_parents: NDArray[np.int32]
@@ -90,12 +74,52 @@ class HandModel:
     abduction_axes: NDArray[np.float32]
     shape_basis: NDArray[np.float32]
     shape_names: tuple[str, ...]
+    pose_basis: NDArray[np.float32] | None = None
+
+    @property
+    def num_vertices(self) -> int:
+        """V."""
+        return len(self.template)
+
+    @property
+    def num_bones(self) -> int:
+        """B."""
+        return len(self.bone_names)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HandModel(Rig):
+    """The right hand's rig with its surface and joints; the left hand is its mirror image.
+
+    A left hand's vertices are those of a right hand with x -> -x, numbered alike; only the winding of
+    `faces_for` differs.
+
+    V vertices, F faces, B bones, C coarse vertices.
+
+    Attributes:
+        name, license, provenance: for people; what the data is and where it is from.
+        faces: (F, 3) int32, counter-clockwise from outside on a right hand.
+        joint_regressor: (21, V) float32, rows sum to 1; works on posed vertices.
+        lifting: (V, 21) float32, rows sum to 1: skinning folded onto the joints.
+        coarse: (C,) int32, vertices that stand for the rest.
+        upsampling: (V, C) float32, rows sum to 1: vertices = upsampling @ vertices[coarse].
+        coarse_lifting: (C, 21) float32, `lifting` of the coarse vertices.
+        uv: (F, 3, 2) float32 texture coordinates of each face's corners, 0 to 1, v upwards; or None.
+
+    Raises:
+        ModelError: if an array does not fit the rest; the message names it.
+    """
+
+    name: str
+    license: str
+    provenance: str
+    faces: NDArray[np.int32]
+    joint_regressor: NDArray[np.float32]
     lifting: NDArray[np.float32]
     coarse: NDArray[np.int32]
     upsampling: NDArray[np.float32]
     coarse_lifting: NDArray[np.float32]
     uv: NDArray[np.float32] | None = None
-    pose_basis: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         v, f, b = len(self.template), len(self.faces), len(self.bone_names)
@@ -112,20 +136,20 @@ class HandModel:
             if array is None:
                 continue
             if array.shape != shape:
-                raise ModelError(f"hand model {self.name}: {name} has shape {array.shape}, needs {shape}")
+                raise ModelError(f"{name} has shape {array.shape}, needs {shape}")
             if not np.isfinite(array).all():
-                raise ModelError(f"hand model {self.name}: {name} holds a value that is not finite")
+                raise ModelError(f"{name} holds a value that is not finite")
             array.setflags(write=False)
         for name in ("joint_regressor", "skinning", "bone_regressor", "lifting", "upsampling"):
             if np.abs(getattr(self, name).sum(1) - 1).max(initial=0) > 1e-3:
-                raise ModelError(f"hand model {self.name}: a row of {name} does not sum to 1")
-        for name, count in (("faces", v), ("coarse", v)):
+                raise ModelError(f"a row of {name} does not sum to 1")
+        for name in ("faces", "coarse"):
             array = getattr(self, name)
-            if array.size and not (array.min() >= 0 and array.max() < count):
-                raise ModelError(f"hand model {self.name}: {name} names a vertex that is not there")
+            if array.size and not (array.min() >= 0 and array.max() < v):
+                raise ModelError(f"{name} names a vertex that is not there")
         parents = self.bone_parents
         if not b or parents[0] != -1 or (parents[1:] < 0).any() or (parents >= np.arange(b)).any():
-            raise ModelError(f"hand model {self.name}: bone_parents is no tree with its root first")
+            raise ModelError("bone_parents is no tree with its root first")
 
     def faces_for(self, handedness: int) -> NDArray[np.int32]:
         """(F, 3) faces whose winding is counter-clockwise from outside on that side's mesh."""
@@ -135,16 +159,6 @@ class HandModel:
     def left_faces(self) -> NDArray[np.int32]:
         """(F, 3) the same triangles, wound the other way."""
         return np.ascontiguousarray(self.faces[:, ::-1])
-
-    @property
-    def num_vertices(self) -> int:
-        """V."""
-        return len(self.template)
-
-    @property
-    def num_bones(self) -> int:
-        """B."""
-        return len(self.bone_names)
 
 
 def signed_volumes(vertices: NDArray, faces: NDArray) -> NDArray:
@@ -173,27 +187,19 @@ def _read_npz(path: Path) -> HandModel:
     try:
         with np.load(path, allow_pickle=False) as data:
             for field in fields(HandModel):
-                if field.name not in names:
-                    if field.name in ("uv", "pose_basis"):
-                        continue
-                    raise ModelError(f"{path}: not a hand model: it has no {field.name}")
-                array = data[field.name]
-                if array.dtype.kind == "U":
-                    values[field.name] = str(array) if array.ndim == 0 else tuple(array.tolist())
-                elif array.dtype.kind == "f":
-                    values[field.name] = array.astype(np.float32)
-                elif array.dtype.kind in "iu":
-                    values[field.name] = array.astype(np.int32)
-                else:
-                    raise ModelError(f"{path}: {field.name} holds {array.dtype}, which no hand model does")
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zipfile.zlib.error) as error:
-        raise ModelError(f"{path}: a damaged hand model: {error}") from None
-    # Half-precision rows sum to 1 only nearly, and errors would add up along a chain.
-    for name in ("joint_regressor", "skinning", "bone_regressor", "lifting", "upsampling", "coarse_lifting"):
-        values[name] = values[name] / np.maximum(values[name].sum(-1, keepdims=True), 1e-6)
-    try:
+                if field.name in names:
+                    values[field.name] = _value(data[field.name])
+                elif field.default is MISSING:
+                    raise ModelError(f"it has no {field.name}")
         return HandModel(**values)
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from None
-    except (TypeError, AttributeError, IndexError) as error:
         raise ModelError(f"{path}: not a hand model: {error}") from None
+    except (ValueError, EOFError, OSError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ModelError(f"{path}: a damaged hand model: {error}") from None
+
+
+def _value(array: NDArray) -> str | tuple[str, ...] | NDArray:
+    """An npz entry as `HandModel` holds it."""
+    if array.dtype.kind == "U":
+        return str(array) if array.ndim == 0 else tuple(array.tolist())
+    return array.astype(np.float32 if array.dtype.kind == "f" else np.int32)

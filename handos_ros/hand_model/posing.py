@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from handos_ros.hand_model.model import HandModel
+from handos_ros.hand_model.model import HandModel, Rig
 
 
 def pose(
-    model: HandModel, rotations: NDArray, shape: NDArray | None = None, *, return_bones: bool = False
+    model: HandModel, rotations: NDArray, shape: NDArray | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Pose N right hands.
 
@@ -18,31 +18,37 @@ def pose(
         rotations: (N, B, 3, 3) turn of each bone about its head relative to its parent, in the axes of
             the rest pose (as in SMPL and MANO); the root's turns the whole hand about the wrist.
         shape: (N, S) standard deviations, None for the mean shape.
-        return_bones: give the posed heads of the bones (N, B, 3) in place of the joints.
 
     Returns:
-        (N, V, 3) vertices and (N, 21, 3) joints in m, wrist bone at the origin.
+        (N, V, 3) vertices and (N, 21, 3) joints in m, the root bone's head at the origin.
     """
-    rest = shaped(model, shape, len(rotations))
-    heads = model.bone_regressor @ rest
+    vertices, _ = pose_bones(model, rotations, shape)
+    return vertices, model.joint_regressor @ vertices
+
+
+def pose_bones(
+    rig: Rig, rotations: NDArray, shape: NDArray | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """As `pose`, but with the posed heads of the bones (N, B, 3) in place of the joints."""
+    rest = shaped(rig, shape, len(rotations))
+    heads = rig.bone_regressor @ rest
     rest, heads = rest - heads[:, :1], heads - heads[:, :1]
-    if model.pose_basis is not None:
+    if rig.pose_basis is not None:
         offsets = (rotations[:, 1:] - np.eye(3)).reshape(len(rotations), -1)
-        rest = rest + np.tensordot(offsets, model.pose_basis, 1)
-    turns, places = forward_kinematics(model.bone_parents, rotations, heads)
+        rest = rest + np.tensordot(offsets, rig.pose_basis, 1)
+    turns, places = forward_kinematics(rig.bone_parents, rotations, heads)
     shifts = places - np.einsum("nbij,nbj->nbi", turns, heads)
-    transforms = np.concatenate([turns, shifts[..., None]], -1)  # N B 3 4
-    blended = np.einsum("vb,nbk->nvk", model.skinning, transforms.reshape(*transforms.shape[:2], 12))
-    blended = blended.reshape(*blended.shape[:2], 3, 4)
-    vertices = (np.einsum("nvij,nvj->nvi", blended[..., :3], rest) + blended[..., 3]).astype(np.float32)
-    return vertices, places.astype(np.float32) if return_bones else model.joint_regressor @ vertices
+    transforms = np.concatenate([turns, shifts[..., None]], -1).reshape(*turns.shape[:2], 12)
+    blended = (rig.skinning @ transforms).reshape(len(rotations), -1, 3, 4)
+    vertices = np.einsum("nvij,nvj->nvi", blended[..., :3], rest) + blended[..., 3]
+    return vertices.astype(np.float32), places.astype(np.float32)
 
 
-def shaped(model: HandModel, shape: NDArray | None, count: int = 1) -> NDArray[np.float32]:
+def shaped(rig: Rig, shape: NDArray | None, count: int = 1) -> NDArray[np.float32]:
     """(N, V, 3) rest vertices of N shapes (N, S); `count` copies of the template for None."""
     if shape is None:
-        return np.repeat(model.template[None], count, 0)
-    return model.template + np.tensordot(np.asarray(shape, np.float32), model.shape_basis, 1)
+        return np.repeat(rig.template[None], count, 0)
+    return rig.template + np.tensordot(np.asarray(shape, np.float32), rig.shape_basis, 1)
 
 
 def forward_kinematics(
@@ -69,20 +75,19 @@ def axis_rotations(axes: ArrayLike, angles: ArrayLike) -> NDArray[np.float32]:
 
 
 def anatomical_rotations(
-    model: HandModel, flexion: ArrayLike, abduction: ArrayLike | None = None, twist: ArrayLike | None = None
+    rig: Rig, flexion: ArrayLike, abduction: ArrayLike | None = None, twist: ArrayLike | None = None
 ) -> NDArray[np.float32]:
-    """Local bone turns from joint angles: (..., B) rad each -> (..., B, 3, 3).
+    """Local bone turns from angles in rad from the rest pose: (..., B) each -> (..., B, 3, 3).
 
-    Abduction is applied in the flexed finger's frame last, i.e. R = abduction @ flexion @ twist: the
-    finger first turns about itself, then bends, and the bent finger swings sideways.
+    R = abduction @ flexion @ twist, twist being about the bone itself, away from the wrist.
     """
-    rotations = axis_rotations(np.broadcast_to(model.flexion_axes, (*np.shape(flexion), 3)), flexion)
+    rotations = _turns(rig.flexion_axes, flexion)
     if abduction is not None:
-        rotations = (
-            axis_rotations(np.broadcast_to(model.abduction_axes, (*np.shape(abduction), 3)), abduction)
-            @ rotations
-        )
+        rotations = _turns(rig.abduction_axes, abduction) @ rotations
     if twist is not None:
-        along = np.cross(model.flexion_axes, model.abduction_axes)
-        rotations = rotations @ axis_rotations(np.broadcast_to(along, (*np.shape(twist), 3)), twist)
+        rotations = rotations @ _turns(np.cross(rig.flexion_axes, rig.abduction_axes), twist)
     return rotations
+
+
+def _turns(axes: NDArray, angles: ArrayLike) -> NDArray[np.float32]:
+    return axis_rotations(np.broadcast_to(axes, (*np.shape(angles), 3)), angles)

