@@ -1,0 +1,1 @@
+"""The command `handos`: one file per sub-command."""

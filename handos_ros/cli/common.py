@@ -1,0 +1,120 @@
+"""What the commands share: options for the network and the camera, the progress bar, messages."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from handos_ros.hands import Camera
+    from handos_ros.inference.pipeline import Pipeline
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose a network, its device, its thresholds and the camera."""
+    group = parser.add_argument_group("network and camera")
+    group.add_argument(
+        "--model", default="handos_lite", metavar="NAME", help="network's configuration (default: handos_lite)"
+    )
+    group.add_argument(
+        "--weights", metavar="PATH", help="its weights, a file or folder (default: those of the package)"
+    )
+    group.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where it runs (default: auto)"
+    )
+    group.add_argument(
+        "--backend",
+        choices=("auto", "onnxruntime", "torch"),
+        default="auto",
+        help="what runs it (default: auto, torch on a GPU and else onnxruntime)",
+    )
+    group.add_argument(
+        "--min-score",
+        type=fraction,
+        default=0.5,
+        metavar="0..1",
+        help="leave out hands that the network is less sure of (default: 0.5)",
+    )
+    group.add_argument(
+        "--max-hands", type=positive, default=10, metavar="N", help="at most so many in a picture (default: 10)"
+    )
+    group.add_argument(
+        "--camera",
+        metavar="K.yaml",
+        help="the camera's calibration as ROS's camera_calibration writes it; "
+        "without it f = the longer side is assumed, and the results say so",
+    )
+
+
+def load_pipeline(args: argparse.Namespace) -> Pipeline:
+    """The network that the options name.
+
+    Raises:
+        ModelError: if weights are missing or damaged, or the device or backend is not there.
+    """
+    from handos_ros.inference.pipeline import Pipeline
+
+    return Pipeline.load(
+        args.model,
+        weights=args.weights,
+        device=args.device,
+        backend=args.backend,
+        min_score=args.min_score,
+        max_hands=args.max_hands,
+    )
+
+
+def load_camera(args: argparse.Namespace) -> Camera | None:
+    """The camera that `--camera` names, None without it.
+
+    Raises:
+        CameraError: naming the file and what is wrong with it.
+    """
+    if args.camera is None:
+        return None
+    from handos_ros.hands import Camera
+
+    return Camera.from_yaml(args.camera)
+
+
+def progress(total: int | None, unit: str, *, description: str = "") -> Any:
+    """A tqdm bar with rate and time left on standard error; none where that is no terminal."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit=unit, desc=description, dynamic_ncols=True, disable=None, leave=False)
+
+
+def complain(message: object) -> None:
+    """One error of several: the rest of the work goes on."""
+    _say(f"handos: error: {message}")
+
+
+def warn(message: object) -> None:
+    """Something the user should know that does not spoil the result."""
+    _say(f"handos: warning: {message}")
+
+
+def _say(line: str) -> None:
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        tqdm.write(line, file=sys.stderr)  # above the bar, which stays whole
+    else:
+        print(line, file=sys.stderr)
+
+
+def fraction(text: str) -> float:
+    """An option's value from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def positive(text: str) -> int:
+    """An option's value that is a whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value

@@ -1,0 +1,109 @@
+"""`handos`: finds the sub-command, imports that one alone, and turns errors into messages."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from importlib import import_module
+from types import FrameType
+
+from handos_ros import __version__
+from handos_ros.errors import HandosError
+
+COMMANDS = {
+    "image": "find the hands in pictures: json, npz, obj and overlays",
+    "video": "find the hands in a video file or before a camera",
+    "bag": "find the hands in ROS bags, without ROS",
+    "doctor": "see what is installed and what would be used, and what to do about what is missing",
+    "bench": "measure how fast a network runs on this machine",
+    "synth": "render hands into scenes, with labels",
+    "train": "train a network",
+    "eval": "score a network on a benchmark",
+    "export": "write a network for machines without torch",
+}
+"""Each command's module in this folder, and what it is for."""
+
+# What the optional parts of the package bring, by the module whose absence shows it.
+_EXTRAS = {
+    "torch": "torch", "transformers": "torch", "safetensors": "torch",
+    "onnx": "train", "onnxscript": "train", "scipy": "train",
+    "pandas": "table", "pyarrow": "table",
+}  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: words after `handos`; None for the program's own.
+
+    Returns:
+        The exit status: 0 only if all of the work was done, 1 after an error that was named, 2 for
+        words that make no command, 130 after Ctrl-C.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    command = _parse_command(argv)
+    if threading.current_thread() is threading.main_thread():
+        # Whoever is asked to end leaves whole files, as after Ctrl-C.
+        signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        module = import_module(f"handos_ros.cli.{command}")
+        parser = argparse.ArgumentParser(
+            prog=f"handos {command}",
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(parser)
+        status = module.run(parser.parse_args(argv[1:]))
+        sys.stdout.flush()
+        return status
+    except HandosError as error:
+        print(f"handos: error: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing not in _EXTRAS:
+            raise
+        print(
+            f"handos: error: `handos {command}` needs {missing}, which is not installed; "
+            f"install it with: pip install 'handos_ros[{_EXTRAS[missing]}]'",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        print("handos: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (`head`, `less`) has seen enough. Python would flush once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _parse_command(argv: list[str]) -> str:
+    """The command's name; ends the program for --help, --version and words that are no command."""
+    parser = argparse.ArgumentParser(
+        prog="handos",
+        description="Every human hand in a picture: box, 21 joints in 2D and 3D, mesh, side and place in metres.",
+        epilog="commands:\n"
+        + "\n".join(f"  {name:<8} {text}" for name, text in COMMANDS.items())
+        + "\n\n`handos COMMAND --help` explains each.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"handos_ros {__version__}")
+    parser.add_argument("command", metavar="COMMAND", choices=COMMANDS, help="see below")
+    if not argv:
+        parser.print_help()
+        parser.exit(2)
+    return str(parser.parse_args(argv[:1]).command)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
