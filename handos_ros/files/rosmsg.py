@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
@@ -17,7 +16,8 @@ from handos_ros.drawing.markers import Marker
 from handos_ros.errors import DataError
 from handos_ros.files.rosmsg_cdr import serialize
 from handos_ros.hand_model.model import HandModel
-from handos_ros.hands import JOINT_NAMES, JOINT_PARENTS, RIGHT, Hands
+from handos_ros.hand_model.wrist import wrist_orientations
+from handos_ros.hands import JOINT_NAMES, JOINT_PARENTS, NUM_JOINTS, Camera, Hands, KSource
 
 HAND_ARRAY = "handos_ros/msg/HandArray"
 HAND_TOPOLOGY = "handos_ros/msg/HandTopology"
@@ -64,6 +64,46 @@ def hand_array(hands: Hands, header: Mapping[str, Any], seconds: float) -> bytes
     return serialize(fields, HAND_ARRAY, typestore())
 
 
+def hands_from_message(message: Any) -> tuple[Hands, str, int]:
+    """The opposite of `hand_array`, for a message that rosbags or rclpy read.
+
+    Returns:
+        The hands; the picture's frame; its stamp in nanoseconds. A message holds no distortion, so the
+        camera has none.
+    """
+    found = message.hands
+    n = len(found)
+    camera = Camera(
+        np.array(message.k), int(message.width), int(message.height), source=KSource(int(message.k_source))
+    )
+
+    def column(name: str, dtype: Any, *shape: int) -> Any:
+        return np.array([getattr(hand, name) for hand in found], dtype).reshape(n, *shape)
+
+    joints_2d = np.array(
+        [[(joint.u, joint.v, joint.score) for joint in hand.joints_2d] for hand in found], np.float32
+    ).reshape(n, NUM_JOINTS, 3)
+    joints_3d = np.array(
+        [[(joint.x, joint.y, joint.z) for joint in hand.joints_3d] for hand in found], np.float32
+    ).reshape(n, NUM_JOINTS, 3)
+    hands = Hands(
+        camera=camera,
+        boxes=column("box", np.float32, 4),
+        scores=column("score", np.float32),
+        handedness=column("handedness", np.uint8),
+        handedness_scores=column("handedness_score", np.float32),
+        joints_2d=joints_2d[..., :2],
+        joint_scores=joints_2d[..., 2],
+        joints_3d=joints_3d,
+        vertices=column("vertices", np.float32, -1, 3) if n else np.zeros((0, 0, 3), np.float32),
+        root_translation=joints_3d[:, 0],
+        translation_source=column("translation_source", np.uint8),
+        ids=column("id", np.int32),
+    )
+    stamp = message.header.stamp
+    return hands, message.header.frame_id, stamp.sec * 10**9 + stamp.nanosec
+
+
 def hand_topology(hand_model: HandModel, model_id: str) -> bytes:
     """A HandTopology as CDR."""
     fields = {
@@ -98,53 +138,6 @@ def marker_array(markers: Iterable[Marker], header: Mapping[str, Any]) -> bytes:
         ]
     }
     return serialize(fields, MARKER_ARRAY, typestore())
-
-
-def wrist_orientations(joints_3d: NDArray, handedness: NDArray) -> NDArray[np.float64]:
-    """How each hand is turned, in the axes that Hand.msg documents.
-
-    z runs from the wrist to the middle finger's mcp joint; y across the palm, from the little finger's
-    side to the thumb's on a right hand and the other way round on a left one, made orthogonal to z;
-    x = y cross z.
-
-    Args:
-        joints_3d: (N, 21, 3) m.
-        handedness: (N,) 0 left, 1 right.
-
-    Returns:
-        (N, 4) unit quaternions x y z w, w >= 0; the identity where the joints give no axes.
-    """
-    joints = np.asarray(joints_3d, np.float64)
-    towards_thumb = joints[:, 5] - joints[:, 17]
-    y = np.where((np.asarray(handedness) == RIGHT)[:, None], towards_thumb, -towards_thumb)
-    z = joints[:, 9] - joints[:, 0]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        z = z / np.linalg.norm(z, axis=1, keepdims=True)
-        y = y - (y * z).sum(1, keepdims=True) * z
-        y = y / np.linalg.norm(y, axis=1, keepdims=True)
-        rotation = np.stack([np.cross(y, z), y, z], -1)
-    rotation = np.where(np.isfinite(rotation).all((1, 2), keepdims=True), rotation, np.eye(3))
-    return _quaternions(rotation)
-
-
-def _quaternions(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rotation matrices (N, 3, 3) -> quaternions (N, 4) x y z w.
-
-    The eigenvector of the largest eigenvalue of a symmetric matrix: no case distinctions, and exact for
-    proper rotations (Bar-Itzhack, 2000, doi:10.2514/2.4654).
-    """
-    m = rotation.reshape(-1, 9).T
-    xx, xy, xz, yx, yy, yz, zx, zy, zz = m
-    k = np.array(
-        [
-            [xx - yy - zz, yx + xy, zx + xz, zy - yz],
-            [yx + xy, yy - xx - zz, zy + yz, xz - zx],
-            [zx + xz, zy + yz, zz - xx - yy, yx - xy],
-            [zy - yz, xz - zx, yx - xy, xx + yy + zz],
-        ]
-    ).transpose(2, 0, 1)
-    quaternions = np.linalg.eigh(k)[1][..., -1] if len(k) else np.zeros((0, 4))
-    return quaternions * np.where(quaternions[:, 3:] < 0, -1.0, 1.0)
 
 
 @lru_cache(maxsize=1)

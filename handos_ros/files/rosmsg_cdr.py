@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -121,7 +121,7 @@ def _flat(typestore: Typestore, msgtype: str) -> tuple[str, int] | None:
     return _flat_fields(tuple((desc[0], desc[1] if desc[0] == Nodetype.BASE else None) for _, desc in fields))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _flat_fields(fields: tuple[Any, ...]) -> tuple[str, int] | None:
     bases = {rest[0] if kind == Nodetype.BASE else None for kind, rest in fields}
     if len(bases) != 1:
