@@ -15,7 +15,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose a network, its device, its thresholds and the camera."""
     group = parser.add_argument_group("network and camera")
     group.add_argument(
-        "--model", default="handos_lite", metavar="NAME", help="network's configuration (default: handos_lite)"
+        "--model", default="handos_lite", metavar="NAME", help="the network (default: handos_lite)"
     )
     group.add_argument(
         "--weights", metavar="PATH", help="its weights, a file or folder (default: those of the package)"
@@ -37,7 +37,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave out hands that the network is less sure of (default: 0.5)",
     )
     group.add_argument(
-        "--max-hands", type=positive, default=10, metavar="N", help="at most so many in a picture (default: 10)"
+        "--max-hands",
+        type=positive,
+        default=10,
+        metavar="N",
+        help="at most so many in a picture (default: 10)",
     )
     group.add_argument(
         "--camera",

@@ -87,7 +87,7 @@ def _parse_command(argv: list[str]) -> str:
     """The command's name; ends the program for --help, --version and words that are no command."""
     parser = argparse.ArgumentParser(
         prog="handos",
-        description="Every human hand in a picture: box, 21 joints in 2D and 3D, mesh, side and place in metres.",
+        description="Every human hand in a picture: box, 21 joints in 2D and 3D, mesh, side and place.",
         epilog="commands:\n"
         + "\n".join(f"  {name:<8} {text}" for name, text in COMMANDS.items())
         + "\n\n`handos COMMAND --help` explains each.",

@@ -1,0 +1,1 @@
+"""Hands drawn over the picture that they were found in."""
