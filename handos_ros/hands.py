@@ -164,7 +164,8 @@ class Camera:
         if (width, height) == (self.width, self.height):
             return self
         sx, sy = width / self.width, height / self.height
-        if abs(sx / sy - 1) > 0.02 and abs(self.height * sx - height) > 1 and abs(self.width * sy - width) > 1:
+        rounded = abs(self.height * sx - height) <= 1 or abs(self.width * sy - width) <= 1
+        if abs(sx / sy - 1) > 0.02 and not rounded:
             raise CameraError(
                 f"the intrinsics belong to a {self.width}x{self.height} picture, this one has "
                 f"{width}x{height}: another shape, so it was cropped; calibrate at this size"
@@ -188,14 +189,18 @@ class Camera:
             return np.stack([x, y], -1).reshape(shape)
         import cv2
 
-        flat = np.ascontiguousarray(flat[:, None])
+        # OpenCV's lens models know no skew.
+        skew = self.k[0, 1] / self.k[1, 1] * (flat[:, 1] - self.k[1, 2])
+        flat = np.ascontiguousarray(np.stack([flat[:, 0] - skew, flat[:, 1]], -1)[:, None])
+        # The default 5 iterations leave whole pixels of error at the edge of wide lenses.
+        criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-10)
         if self.distortion_model == "equidistant":
-            out = cv2.fisheye.undistortPoints(flat, self.k, self.distortion)
-        else:
-            # The default 5 iterations leave whole pixels of error at the edge of wide lenses.
-            criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-10)
+            out = cv2.fisheye.undistortPoints(flat, self.k, self.distortion, criteria=criteria)
+        elif hasattr(cv2, "undistortPointsIter"):  # OpenCV 4
             out = cv2.undistortPointsIter(flat, self.k, self.distortion, None, None, criteria)
-        return out.reshape(shape)
+        else:
+            out = cv2.undistortPoints(flat, self.k, self.distortion, criteria=criteria)
+        return np.asarray(out, np.float64).reshape(shape)
 
     def project(self, points: ArrayLike) -> NDArray[np.float64]:
         """Points (..., 3) m in the optical frame -> picture points (..., 2) px.
@@ -219,7 +224,9 @@ class Camera:
         else:
             homogeneous = np.concatenate([flat, np.ones((len(flat), 1))], 1)
             out, _ = cv2.projectPoints(homogeneous, np.zeros(3), np.zeros(3), self.k, self.distortion)
-        return out.reshape(shape)
+        pixels = np.asarray(out, np.float64).reshape(shape)
+        pixels[..., 0] += self.k[0, 1] / self.k[1, 1] * (pixels[..., 1] - self.k[1, 2])
+        return pixels
 
 
 @dataclass(eq=False)

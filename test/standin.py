@@ -31,7 +31,9 @@ def standin_pipeline(
     return Pipeline(backend, hand_model, **{"model_id": "stand-in", **kwargs})
 
 
-def draw_disc(image: np.ndarray, centre: tuple[float, float], diameter: float, side: int = RIGHT) -> np.ndarray:
+def draw_disc(
+    image: np.ndarray, centre: tuple[float, float], diameter: float, side: int = RIGHT
+) -> np.ndarray:
     """Draw one hand into an (H, W, 3) RGB picture, in place, and return it."""
     import cv2
 
