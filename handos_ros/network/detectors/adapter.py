@@ -1,0 +1,208 @@
+"""What the decoder takes from a DETR-like detector, whichever it is.
+
+Each detector's file names the modules to watch; the watching itself is done here. The detector's own
+forward pass is left alone: a pre-hook on its decoder sees the encoder's flattened maps, the queries
+that enter (Q_0) and the maps' true shapes, and a hook on each backbone stage sees its map. Output
+fields with nearly the same names exist but mislead: some detectors put lists of maps from before the
+decoder's own projection there, some normalise hidden states, some stack layers first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from handos_ros.errors import ModelError
+from handos_ros.network.config import DetectorConfig
+
+
+@dataclass
+class DetectorOutput:
+    """One batch seen by the detector: B pictures, Q queries.
+
+    Attributes:
+        features: the encoder's maps F^e, finest first, each (B, C, h, w).
+        masks: for each of these (B, h, w), True where the picture is, False in its padding; None where
+            nothing was padded.
+        backbone: the backbone's four maps, finest first, each (B, C_i, h_i, w_i).
+        q_first: (B, Q, D) queries entering the detector's decoder (Q_0).
+        q_last: (B, Q, D) queries leaving it.
+        boxes: (B, Q, 4) centre x, centre y, width, height, fractions of the padded picture.
+        logits: (B, Q) of "hand".
+    """
+
+    features: list[Tensor]
+    masks: list[Tensor] | None
+    backbone: list[Tensor]
+    q_first: Tensor
+    q_last: Tensor
+    boxes: Tensor
+    logits: Tensor
+
+    @property
+    def scores(self) -> Tensor:
+        """(B, Q), 0 to 1."""
+        return self.logits.sigmoid()
+
+
+class DetectorAdapter(nn.Module):
+    """A detector of `transformers` behind one interface. Subclasses say what differs.
+
+    Args:
+        config: what to build; `settings` go to the detector's configuration class unchanged.
+        pretrained: load `config.pretrained`; False leaves random weights (for tests, for timing and
+            where the weights follow from a file of this project).
+    """
+
+    map_argument = "encoder_hidden_states"
+    """The decoder's keyword argument that carries the flattened encoder maps."""
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    uses_mask = False
+    """Whether the detector attends to a padding mask at all."""
+
+    def __init__(self, config: DetectorConfig, *, pretrained: bool = True) -> None:
+        super().__init__()
+        self.config = config
+        self.model = self._load(config) if pretrained and config.pretrained else self._build(config)
+        self._seen: dict[str, Any] = {}
+        self._decoder().register_forward_pre_hook(self._see_decoder, with_kwargs=True)
+        for number, stage in enumerate(self._stages()):
+            # A partial of a method, not a lambda: a copy of the adapter must watch its own modules.
+            stage.register_forward_hook(partial(self._see_stage, number))
+        self.register_buffer("_mean", 255 * torch.tensor(self.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", 255 * torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
+
+    # What a subclass says.
+    def _classes(self) -> tuple[Any, Any]:
+        """The configuration class and the model class."""
+        raise NotImplementedError
+
+    def _decoder(self) -> nn.Module:
+        """The detector's decoder."""
+        return self.model.model.decoder
+
+    def _stages(self) -> Sequence[nn.Module]:
+        """The backbone's four stages, finest first."""
+        return list(self.model.model.backbone.model.encoder.stages)
+
+    def _run(self, pixels: Tensor, mask: Tensor | None) -> Any:
+        """The detector's own forward pass."""
+        return self.model(pixel_values=pixels, pixel_mask=mask)
+
+    def _logits(self, output: Any) -> Tensor:
+        """(B, Q) logit of "hand"."""
+        return output.logits.amax(-1)
+
+    def _stage_map(self, output: Any) -> Tensor:
+        """A stage's output -> (B, C, h, w)."""
+        return output
+
+    # What all share.
+    def _build(self, config: DetectorConfig) -> nn.Module:
+        config_class, model_class = self._classes()
+        try:
+            return model_class(config_class(**config.settings))
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"detector.settings do not make a {config.kind}: {error}") from None
+
+    def _load(self, config: DetectorConfig) -> nn.Module:
+        _, model_class = self._classes()
+        assert config.pretrained is not None
+        try:
+            return model_class.from_pretrained(config.pretrained, **config.settings)
+        except (OSError, ValueError) as error:
+            hint = "" if Path(config.pretrained).exists() else (
+                "; where the hub cannot be reached, download it elsewhere and give the folder"
+            )  # fmt: skip
+            raise ModelError(f"cannot load the detector {config.pretrained!r}: {error}{hint}") from None
+
+    def freeze(self) -> None:
+        """No gradient, no training mode, from now on: statistics, dropout and weights stay as they are."""
+        self.requires_grad_(False)
+        self._frozen = True
+        self.train(False)
+
+    _frozen = False
+
+    def train(self, mode: bool = True) -> DetectorAdapter:
+        return super().train(mode and not self._frozen)
+
+    @property
+    def feature_channels(self) -> int:
+        """Channels of every map in `DetectorOutput.features`."""
+        return int(self.model.config.d_model)
+
+    @property
+    def query_channels(self) -> int:
+        """Channels of `q_first` and `q_last`."""
+        return int(self.model.config.d_model)
+
+    def normalised(self, pictures: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB, 0 to 255, of any type -> what the detector was trained on."""
+        pixels = pictures.to(self._mean.dtype)
+        return (pixels - self._mean) / self._std
+
+    def forward(self, pictures: Tensor, mask: Tensor | None = None) -> DetectorOutput:
+        """See (B, 3, H, W) RGB pictures, 0 to 255; `mask` (B, H, W) is True where not padding."""
+        if not self._frozen:
+            return self._see(pictures, mask)
+        with torch.no_grad():
+            return self._see(pictures, mask)
+
+    def _see(self, pictures: Tensor, mask: Tensor | None) -> DetectorOutput:
+        pixel_mask = mask.long() if mask is not None and self.uses_mask else None
+        output = self._run(self.normalised(pictures), pixel_mask)
+        try:
+            seen = self._seen
+            shapes = [(int(h), int(w)) if not _symbolic(h, w) else (h, w) for h, w in seen["shapes"]]
+            maps = seen["maps"].transpose(1, 2).split([h * w for h, w in shapes], dim=2)
+            features = [m.reshape(m.shape[0], m.shape[1], h, w) for m, (h, w) in zip(maps, shapes, strict=True)]
+            backbone = [self._stage_map(seen[f"stage{n}"]) for n in range(len(self._stages()))]
+            q_first = seen["q_first"][:, -output.pred_boxes.shape[1] :]
+        finally:
+            self._seen = {}
+        boxes, masks = output.pred_boxes, None
+        if pixel_mask is not None:
+            masks = [
+                nn.functional.interpolate(pixel_mask[:, None].float(), size=m.shape[-2:])[:, 0] > 0.5
+                for m in features
+            ]
+            # These detectors measure boxes in fractions of the picture without its padding.
+            valid = torch.stack([pixel_mask[:, 0].sum(1), pixel_mask[:, :, 0].sum(1)], 1)
+            size = torch.tensor([pictures.shape[3], pictures.shape[2]], device=boxes.device)
+            boxes = boxes * (valid / size).repeat(1, 2)[:, None]
+        result = DetectorOutput(
+            features, masks, backbone, q_first, output.last_hidden_state, boxes, self._logits(output)
+        )
+        return self._best(result)
+
+    def _best(self, output: DetectorOutput) -> DetectorOutput:
+        """The `config.queries` candidates of highest score."""
+        if output.logits.shape[1] <= self.config.queries:
+            return output
+        _, index = output.logits.topk(self.config.queries, dim=1)
+        rows = index[..., None]
+        take = lambda t: t.gather(1, rows.expand(-1, -1, t.shape[2]))  # noqa: E731
+        return DetectorOutput(
+            output.features, output.masks, output.backbone, take(output.q_first), take(output.q_last),
+            take(output.boxes), output.logits.gather(1, index),
+        )  # fmt: skip
+
+    def _see_decoder(self, _module: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
+        self._seen["maps"] = kwargs[self.map_argument]
+        self._seen["shapes"] = kwargs["spatial_shapes_list"]
+        self._seen["q_first"] = kwargs["inputs_embeds"]
+
+    def _see_stage(self, number: int, _module: nn.Module, _args: Any, output: Any) -> None:
+        self._seen[f"stage{number}"] = output
+
+
+def _symbolic(*sizes: Any) -> bool:
+    return any(isinstance(size, torch.SymInt) for size in sizes)

@@ -1,0 +1,139 @@
+"""Weights on disk: safetensors with their configuration inside, refused where they do not fit.
+
+Matrices and convolutions are kept in half precision, vectors (biases, norms, batch statistics) whole:
+half the size, and nothing whose range half precision would cut.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from handos_ros.errors import ModelError
+from handos_ros.hand_model.model import HandModel, load_hand_model
+from handos_ros.network.config import HandosConfig, config_from_dict, config_to_dict
+from handos_ros.network.handos import HandosNetwork
+
+FORMAT = "1"
+
+
+def save_weights(
+    network: HandosNetwork, path: str | Path, *, hand_model: HandModel, info: dict[str, str] | None = None
+) -> None:
+    """Write a network's weights, whole or not at all.
+
+    A detector that came pretrained from elsewhere is left out: its file is its own and larger than all
+    the rest. `info` goes into the file's metadata (licence, training command).
+    """
+    path = Path(path)
+    state = {name: _stored(tensor) for name, tensor in _state(network).items()}
+    metadata = {
+        "handos.format": FORMAT,
+        "handos.config": json.dumps(config_to_dict(network.config)),
+        "handos.hand_model": hand_model.name,
+        "handos.num_vertices": str(len(hand_model.template)),
+        **(info or {}),
+    }
+    temporary = path.with_name(f".{path.name}.partial")
+    save_file(state, temporary, metadata)
+    os.replace(temporary, path)
+
+
+def load_weights(network: HandosNetwork, path: str | Path) -> None:
+    """Fill a network from a file made for the same configuration.
+
+    Raises:
+        ModelError: naming the file and the first thing that does not fit.
+    """
+    path = Path(path)
+    config, metadata, state = _read(path)
+    if config_to_dict(config) != config_to_dict(network.config):
+        ours, theirs = config_to_dict(network.config), config_to_dict(config)
+        raise ModelError(f"{path}: made for another configuration: {_difference(theirs, ours)}")
+    wanted = _state(network)
+    for name in wanted:
+        if name not in state:
+            raise ModelError(f"{path}: lacks the tensor {name}")
+        if state[name].shape != wanted[name].shape:
+            raise ModelError(
+                f"{path}: {name} has shape {tuple(state[name].shape)}, "
+                f"the network needs {tuple(wanted[name].shape)} (hand model {metadata['handos.hand_model']})"
+            )
+        if state[name].is_floating_point() and not torch.isfinite(state[name]).all():
+            raise ModelError(f"{path}: {name} holds a value that is not finite; the file is damaged")
+    extra = sorted(set(state) - set(wanted))
+    if extra:
+        raise ModelError(f"{path}: holds the tensor {extra[0]}, which the network does not have")
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(state[name])
+
+
+def load_network(
+    path: str | Path, *, hand_model: HandModel | None = None
+) -> tuple[HandosNetwork, HandModel]:
+    """Build the network that a weights file was made for and fill it; in evaluation mode.
+
+    Args:
+        hand_model: needed where the configuration's own is not shipped (MANO).
+    """
+    config, metadata, _ = _read(Path(path))
+    if hand_model is None:
+        if config.hand_model == "mano":
+            raise ModelError(f"{path}: predicts MANO's mesh; give your own MANO file with --hand-model")
+        hand_model = load_hand_model(config.hand_model)
+    expected = metadata.get("handos.num_vertices")
+    if expected != str(len(hand_model.template)):
+        raise ModelError(
+            f"{path}: made for a hand model of {expected} vertices, {hand_model.name} has {len(hand_model.template)}"
+        )
+    network = HandosNetwork(config, hand_model)
+    load_weights(network, path)
+    return network.eval(), hand_model
+
+
+def _state(network: HandosNetwork) -> dict[str, Tensor]:
+    skip = "detector." if network.config.detector.pretrained else None
+    state = {}
+    seen: set[int] = set()
+    for name, tensor in network.state_dict().items():
+        # Tied weights stand once, under their first name.
+        if (skip and name.startswith(skip)) or (tensor.numel() and tensor.data_ptr() in seen):
+            continue
+        seen.add(tensor.data_ptr())
+        state[name] = tensor
+    return state
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach().cpu().contiguous()
+    return tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor.clone()
+
+
+def _read(path: Path) -> tuple[HandosConfig, dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such weights file") from None
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: not a whole safetensors file: {error}") from None
+    if metadata.get("handos.format") != FORMAT:
+        raise ModelError(f"{path}: not a weights file of this package, or of another version of it")
+    return config_from_dict(json.loads(metadata["handos.config"])), metadata, state
+
+
+def _difference(theirs: Any, ours: Any, where: str = "") -> str:
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in sorted(set(theirs) | set(ours)):
+            if theirs.get(key) != ours.get(key):
+                return _difference(theirs.get(key), ours.get(key), f"{where}.{key}" if where else key)
+    return f"{where} is {theirs!r} there and {ours!r} here"
