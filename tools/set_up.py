@@ -101,7 +101,7 @@ def make_environment(group: str, ros: str) -> None:
         return
     say("installing packages; the first time takes some minutes")
     constraints = ["-c", str(write_constraints(ros))]
-    pip = [str(VENV_PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [str(VENV_PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     extras = EXTRAS[group] + ([] if ros else ["ros"])
     why = "pip could not install what constraints.txt names; its message is above"
     run([*pip, *constraints, "setuptools"], why)
