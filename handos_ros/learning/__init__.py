@@ -1,0 +1,1 @@
+"""What a robot never loads: rendered and real samples, training and evaluation."""
