@@ -1,0 +1,71 @@
+"""The camera of the next picture: from a file, from camera_info, or assumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from handos_ros.errors import CameraError
+from handos_ros.files.image_messages import camera_from_message
+from handos_ros.hands import Camera
+
+
+class CameraCache:
+    """Keeps the latest camera, since camera_info repeats itself with each picture.
+
+    Attributes:
+        problem: why the latest camera_info could not be used, empty where it could.
+
+    Args:
+        file: a calibration file that replaces camera_info, or None.
+
+    Raises:
+        CameraError: if the file describes no camera.
+    """
+
+    def __init__(self, file: str | Path | None) -> None:
+        self.problem = ""
+        self._fixed = None if file is None else Camera.from_yaml(file)
+        self._key: Any = None
+        self._camera: Camera | None = None
+
+    @property
+    def fixed(self) -> bool:
+        """Whether a file replaces camera_info."""
+        return self._fixed is not None
+
+    def camera(self, info: Any, width: int, height: int, *, rectified: bool) -> Camera:
+        """The camera of a picture of `width` x `height` px.
+
+        Args:
+            info: the latest sensor_msgs/CameraInfo, or None.
+            rectified: see `camera_from_message`.
+
+        Raises:
+            CameraError: if the intrinsics belong to a picture of another shape.
+        """
+        if self._fixed is not None:
+            key = (width, height)
+        elif info is None:
+            key = (width, height, None)
+        else:
+            roi = info.roi
+            key = (
+                width, height, rectified, info.width, info.height, info.distortion_model, tuple(info.d),
+                info.k.tobytes(), info.p.tobytes(), info.binning_x, info.binning_y,
+                roi.x_offset, roi.y_offset, roi.width, roi.height,
+            )  # fmt: skip
+        if key != self._key or self._camera is None:
+            self._camera = self._make(info, width, height, rectified)
+            self._key = key
+        return self._camera
+
+    def _make(self, info: Any, width: int, height: int, rectified: bool) -> Camera:
+        self.problem = ""
+        camera = self._fixed
+        if camera is None and info is not None:
+            try:
+                camera = camera_from_message(info, rectified=rectified)
+            except CameraError as error:
+                self.problem = str(error)
+        return Camera.assumed(width, height) if camera is None else camera.resized(width, height)
