@@ -1,0 +1,1 @@
+"""Losses, assignment, augmentation and the training loop."""

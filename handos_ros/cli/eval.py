@@ -1,0 +1,137 @@
+"""Score a network, or any system's predictions, on labelled photographs.
+
+Labels are a COCO keypoint file: 21 joints a hand, with `handedness` (left, right, null) beside COCO's
+own fields. Printed are detection recall and precision at IoU 0.5, average precision, PCK by the longer
+side of the box with missed hands counted as wrong, side accuracy and, where the file has 3D joints,
+PA-MPJPE with and without mirroring.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from handos_ros.cli import common
+
+if TYPE_CHECKING:
+    from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
+    from handos_ros.learning.evaluation.predictions import Prediction
+
+_PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `handos eval`."""
+    parser.add_argument(
+        "--annotations", required=True, metavar="FILE", help="COCO keypoint file with the labels"
+    )
+    parser.add_argument(
+        "--images", metavar="DIR", help="folder of its pictures (default: images beside the file)"
+    )
+    parser.add_argument("--negatives", metavar="DIR", help="pictures without hands, to count false hands in")
+    parser.add_argument(
+        "--predictions",
+        metavar="PATH",
+        help="score these instead of running a network: json as `handos image` writes it, a file with one "
+        "or many pictures or a folder of files",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write all scores there too")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
+    common.add_model_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score, print the table, write the json; 1 if a picture could not be read."""
+    from handos_ros.errors import DataError
+    from handos_ros.files.atomic import refuse_existing
+    from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
+    from handos_ros.learning.evaluation.predictions import load_predictions
+    from handos_ros.learning.evaluation.real_pictures import evaluate
+
+    if args.predictions and args.negatives:
+        raise DataError("--negatives needs a network to look at them: leave out --predictions")
+    if args.json:
+        refuse_existing(args.json, overwrite=args.overwrite)
+    dataset = CocoKeypoints(args.annotations, args.images)
+    names = [Path(entry.file_name).name for entry in dataset.entries]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{args.annotations}: two pictures are called {twice}; predictions go by that name")
+    failed, negatives = 0, None
+    about: dict[str, object] = {}
+    if args.predictions:
+        predictions = load_predictions(args.predictions)
+        missing = len(set(names) - predictions.keys())
+        if missing == len(names):
+            raise DataError(f"{args.predictions}: none of its pictures is in {args.annotations}")
+        if missing:
+            common.warn(f"{missing} of {len(names)} pictures have no prediction and are left out")
+        about = {"predictions": str(args.predictions)}
+    else:
+        predictions, negatives, failed, about = _run_network(args, dataset)
+    report = evaluate(dataset.entries, predictions, min_score=args.min_score, negatives=negatives)
+    print(report.table())
+    if args.json:
+        _write(args, {"annotations": str(args.annotations), **about, **report.as_json()})
+    return 1 if failed else 0
+
+
+def _run_network(
+    args: argparse.Namespace, dataset: CocoKeypoints
+) -> tuple[dict[str, Prediction], list[Prediction] | None, int, dict[str, object]]:
+    """Predictions by file name, those on the negatives, how many pictures failed, and what ran."""
+    from handos_ros.errors import DataError
+    from handos_ros.learning.datasets.coco_keypoints import read_picture
+    from handos_ros.learning.evaluation.predictions import predict
+    from handos_ros.learning.evaluation.real_pictures import AP_MIN_SCORE
+
+    paths = [dataset.folder / entry.file_name for entry in dataset.entries]
+    empty = _pictures_in(args.negatives) if args.negatives else []
+    pipeline = common.load_pipeline(args)
+    camera = common.load_camera(args)
+    pipeline.min_score = min(AP_MIN_SCORE, args.min_score)
+    results: list[Prediction | None] = []
+    failed, started = 0, perf_counter()
+    readers = [lambda path=path: read_picture(path) for path in paths + empty]
+    with common.progress(len(readers), "picture") as bar:
+        for result in predict(pipeline, readers, camera):
+            if isinstance(result, DataError):
+                common.complain(result)
+                failed += 1
+            results.append(None if isinstance(result, DataError) else result)
+            bar.update()
+    seconds = perf_counter() - started
+    pipeline.close()
+    labelled, on_empty = results[: len(paths)], results[len(paths) :]
+    predictions = {path.name: r for path, r in zip(paths, labelled, strict=True) if r is not None}
+    about: dict[str, object] = {
+        "model": pipeline.model_id,
+        "backend": pipeline.backend.name,
+        "device": pipeline.backend.device,
+        "pictures_per_second": round(len(readers) / seconds, 2) if seconds else None,
+        "unreadable": failed,
+    }
+    print(f"{pipeline.model_id} on {pipeline.backend.device}: {len(readers)} pictures in {seconds:.1f} s")
+    return predictions, [r for r in on_empty if r is not None] if args.negatives else None, failed, about
+
+
+def _pictures_in(folder: str) -> list[Path]:
+    from handos_ros.errors import DataError
+
+    if not Path(folder).is_dir():
+        raise DataError(f"{folder}: no such folder of pictures without hands")
+    paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in _PICTURES)
+    if not paths:
+        raise DataError(f"{folder}: no pictures in this folder")
+    return paths
+
+
+def _write(args: argparse.Namespace, content: dict[str, object]) -> None:
+    import json
+
+    from handos_ros.files.atomic import whole
+
+    with whole(args.json, overwrite=args.overwrite) as path:
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
