@@ -60,6 +60,13 @@ def test_a_missed_hand_counts_as_wrong():
     assert got["side_accuracy"] == 0 and got["hands_with_side"] == 1
 
 
+def test_hands_are_compared_with_their_own_labels_whatever_the_order():
+    entry = picture(hands=3, handedness=[1, 0, 1])
+    got = scores(entry, prediction((5, 0, 0.95, 1), (2, 0, 0.9, 1), (1, 0, 0.8, 0), (0, 0, 0.7, 1)))
+    assert got["pck@0.05"] == 1 and got["side_accuracy"] == 1
+    assert got["recall"] == 1 and got["precision"] == 0.75
+
+
 def test_a_false_hand_costs_precision_only_where_all_hands_are_labelled():
     said = prediction((0, 0, 0.9, 1), (3, 0, 0.95, 1))
     closed, opened = scores(picture(), said), scores(picture(exhaustive=False), said)

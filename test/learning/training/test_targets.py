@@ -6,6 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from handos_ros.hands import Camera  # noqa: E402
+from handos_ros.inference.place import ray_rotations  # noqa: E402
 from handos_ros.learning.sample import Sample, collate  # noqa: E402
 from handos_ros.learning.training.targets import gather_targets, project, rotation_to_ray  # noqa: E402
 
@@ -20,6 +21,14 @@ def test_the_ray_turns_onto_the_axis_by_the_smallest_rotation():
     torch.testing.assert_close(r @ r.transpose(1, 2), torch.eye(3).expand(3, 3, 3))
     angle = torch.arccos((r.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2)
     torch.testing.assert_close(angle, torch.arccos(ray[:, 2] / ray.norm(dim=1)), atol=1e-3, rtol=1e-3)
+
+
+def test_the_ray_frame_is_the_one_that_the_pipeline_turns_back_from():
+    points = np.random.default_rng(0).normal(0, 0.5, (9, 2))
+    rays = torch.from_numpy(np.concatenate([points, np.ones((9, 1))], 1))
+    np.testing.assert_allclose(
+        rotation_to_ray(rays).numpy(), ray_rotations(points).swapaxes(1, 2), atol=1e-12
+    )
 
 
 def hand_in_view(seed=0):
