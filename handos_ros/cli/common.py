@@ -51,8 +51,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_pipeline(args: argparse.Namespace) -> Pipeline:
-    """The network that the options name.
+def load_pipeline(args: argparse.Namespace, *, threads: int | None = None) -> Pipeline:
+    """The network that the options name, on so many CPU threads (None for a good choice).
 
     Raises:
         ModelError: if weights are missing or damaged, or the device or backend is not there.
@@ -66,6 +66,7 @@ def load_pipeline(args: argparse.Namespace) -> Pipeline:
         backend=args.backend,
         min_score=args.min_score,
         max_hands=args.max_hands,
+        threads=threads,
     )
 
 

@@ -20,6 +20,9 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+_Schemas = dict[int, tuple[str, str, str]]  # id -> name, format, text
+_Channels = dict[int, tuple[int, str, str]]  # id -> schema's id, topic, QoS profiles
+
 _MAGIC = b"\x89MCAP0\r\n"
 _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 3, 4, 5, 6, 15
 
@@ -40,8 +43,8 @@ def salvage_mcap(path: Path) -> Iterator[Salvaged]:
 
     Messages of one chunk come by time, as from a whole file.
     """
-    schemas: dict[int, tuple[str, str, str]] = {}
-    channels: dict[int, tuple[int, str, str]] = {}
+    schemas: _Schemas = {}
+    channels: _Channels = {}
     with path.open("rb") as file:
         if file.read(8) != _MAGIC:
             return
@@ -129,7 +132,10 @@ def _chunk(body: bytes) -> bytes | None:
 
 
 def _take(
-    code: int, body: bytes, schemas: dict[int, tuple[str, str, str]], channels: dict[int, tuple[int, str, str]]
+    code: int,
+    body: bytes,
+    schemas: dict[int, tuple[str, str, str]],
+    channels: dict[int, tuple[int, str, str]],
 ) -> Salvaged | None:
     """Note a schema or channel; return a message."""
     try:

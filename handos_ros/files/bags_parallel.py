@@ -1,0 +1,262 @@
+"""Many bags at once: in processes on this machine, or as tasks of a Ray cluster.
+
+One bag is the unit of work: a camera's pictures must come in turn, for the tracker. Every process has a
+network of its own, and the CPU threads are shared out among them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from handos_ros.errors import DataError, HandosError
+from handos_ros.files.bags import BagOptions, BagReport, process_bag
+from handos_ros.inference.pipeline import Pipeline
+
+# How often a waiting parent looks for Ctrl-C and counts the pictures, s.
+_TICK = 0.2
+
+
+class BagTask(NamedTuple):
+    """A bag and where its result goes."""
+
+    source: Path
+    output: Path
+
+
+class Outcome(NamedTuple):
+    """What became of the task with this number: a report, or the error that ended it."""
+
+    number: int
+    report: BagReport | None
+    error: str = ""
+
+
+class Loader(Protocol):
+    """Loads the network, in whichever process it is called."""
+
+    def __call__(self, *, threads: int | None) -> Pipeline:
+        """The network on so many CPU threads, None for all."""
+        ...
+
+
+def run_here(
+    tasks: Sequence[BagTask],
+    load: Loader,
+    options: BagOptions,
+    *,
+    threads: int | None,
+    stop: Callable[[], bool],
+    on_pictures: Callable[[int], None],
+) -> Iterator[Outcome]:
+    """One bag after the other in this process.
+
+    Args:
+        tasks: the bags.
+        load: the network.
+        options: for each bag.
+        threads: CPU threads for the network, None for all.
+        stop: asked after every picture.
+        on_pictures: told how many more pictures are done.
+    """
+    pipeline = load(threads=threads)
+    try:
+        for number, task in enumerate(tasks):
+            if stop():
+                return
+            yield _outcome(number, task, pipeline, options, stop, on_pictures)
+    finally:
+        pipeline.close()
+
+
+def run_processes(
+    tasks: Sequence[BagTask],
+    load: Loader,
+    options: BagOptions,
+    *,
+    jobs: int,
+    threads: int | None,
+    stop: Callable[[], bool],
+    on_pictures: Callable[[int], None],
+) -> Iterator[Outcome]:
+    """`jobs` bags at a time in processes; arguments as in `run_here`, `threads` for each process."""
+    jobs = min(jobs, len(tasks))
+    threads = threads or max(1, cpu_count() // jobs)
+    context = multiprocessing.get_context("spawn")
+    stopping, done = context.Event(), context.Value("q", 0)
+    counted = 0
+    pool = ProcessPoolExecutor(
+        jobs, context, initializer=_start_process, initargs=(load, threads, stopping, done)
+    )
+    try:
+        waiting: dict[Future[Outcome], int] = {
+            pool.submit(_run_in_process, number, task, options): number for number, task in enumerate(tasks)
+        }
+        while waiting:
+            finished, _ = wait(waiting, timeout=_TICK, return_when=FIRST_COMPLETED)
+            count = int(done.value)
+            on_pictures(count - counted)
+            counted = count
+            if stop() and not stopping.is_set():
+                stopping.set()
+                for future in [future for future in waiting if future.cancel()]:
+                    del waiting[future]
+                    finished.discard(future)
+            for future in finished:
+                number = waiting.pop(future)
+                try:
+                    yield future.result()
+                except BrokenProcessPool:
+                    yield Outcome(
+                        number,
+                        None,
+                        f"{tasks[number].source}: a process was ended from outside, perhaps for want of "
+                        "memory; use fewer --jobs and go on with --resume",
+                    )
+    finally:
+        stopping.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def run_ray(
+    tasks: Sequence[BagTask],
+    load: Loader,
+    options: BagOptions,
+    *,
+    address: str,
+    threads: int | None,
+    gpu: bool,
+    stop: Callable[[], bool],
+    on_pictures: Callable[[int], None],
+) -> Iterator[Outcome]:
+    """As many bags at a time as the Ray cluster at `address` has room for.
+
+    Bags and outputs must lie where every machine of the cluster finds them under the same path. A task
+    takes `threads` CPUs (2 where None), and a GPU if `gpu`. `address` is as of `ray.init`: `auto`,
+    `host:port`, or `local` for a cluster on this machine alone.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise DataError("--ray needs ray: pip install 'handos_ros[ray]'") from None
+    threads = threads or 2
+    try:
+        ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=None)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise DataError(f"no Ray cluster at {address}: {error}") from None
+    try:
+        remote = ray.remote(num_cpus=threads, num_gpus=int(gpu), max_retries=0)(_run_on_ray)
+        absolute = [BagTask(task.source.absolute(), task.output.absolute()) for task in tasks]
+        waiting = {
+            remote.remote(number, task, load, options, threads): number
+            for number, task in enumerate(absolute)
+        }
+        stopped = False
+        while waiting:
+            finished, _ = ray.wait(list(waiting), timeout=_TICK)
+            if stop() and not stopped:
+                stopped = True
+                for reference in waiting:
+                    ray.cancel(reference)
+            for reference in finished:
+                number = waiting.pop(reference)
+                try:
+                    outcome: Outcome = ray.get(reference)
+                except ray.exceptions.TaskCancelledError:
+                    continue
+                except ray.exceptions.RayError as error:
+                    first = str(error).strip().splitlines()[-1]
+                    outcome = Outcome(number, None, f"{tasks[number].source}: failed on the cluster: {first}")
+                if outcome.report is not None:
+                    on_pictures(outcome.report.pictures + outcome.report.bad_pictures)
+                yield outcome
+    finally:
+        ray.shutdown()
+
+
+def cpu_count() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _outcome(
+    number: int,
+    task: BagTask,
+    pipeline: Pipeline,
+    options: BagOptions,
+    stop: Callable[[], bool],
+    on_pictures: Callable[[int], None],
+) -> Outcome:
+    """One bag; an error that a user can mend ends this bag, not the others."""
+    seen: list[int] = []
+
+    def count(done: int, total: int | None) -> None:
+        on_pictures(done - (seen[-1] if seen else 0))
+        seen[:] = [done]
+
+    try:
+        return Outcome(
+            number, process_bag(task.source, task.output, pipeline, options, stop=stop, on_pictures=count)
+        )
+    except HandosError as error:
+        return Outcome(number, None, str(error))
+
+
+class _Process:
+    """What a worker process keeps between bags."""
+
+    load: Loader
+    threads: int
+    stopping: Any
+    done: Any
+    pipeline: Pipeline | None = None
+
+
+def _start_process(load: Loader, threads: int, stopping: Any, done: Any) -> None:
+    # Ctrl-C reaches every process of a terminal; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _Process.load, _Process.threads = staticmethod(load), threads
+    _Process.stopping, _Process.done = stopping, done
+
+
+def _run_in_process(number: int, task: BagTask, options: BagOptions) -> Outcome:
+    def count(more: int) -> None:
+        with _Process.done.get_lock():
+            _Process.done.value += more
+
+    try:
+        if _Process.pipeline is None:
+            _limit_opencv(_Process.threads)
+            _Process.pipeline = _Process.load(threads=_Process.threads)
+    except HandosError as error:
+        return Outcome(number, None, str(error))
+    return _outcome(number, task, _Process.pipeline, options, _Process.stopping.is_set, count)
+
+
+def _run_on_ray(number: int, task: BagTask, load: Loader, options: BagOptions, threads: int) -> Outcome:
+    """A task in a worker of Ray, which says `cancel` as Ctrl-C does."""
+    stopped: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: stopped.append(number))
+    try:
+        _limit_opencv(threads)
+        pipeline = load(threads=threads)
+        try:
+            return _outcome(number, task, pipeline, options, lambda: bool(stopped), lambda more: None)
+        finally:
+            pipeline.close()
+    except HandosError as error:
+        return Outcome(number, None, str(error))
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _limit_opencv(threads: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(threads)

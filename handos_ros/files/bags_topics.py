@@ -1,0 +1,139 @@
+"""Which topics of a bag hold pictures, what their cameras are called, and where their camera_info is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rosbags.serde import SerdeError
+
+from handos_ros.errors import DataError
+from handos_ros.files.bags_reading import BagReader
+from handos_ros.files.image_messages import depth_encoding
+from handos_ros.files.rosmsg import typestore
+
+IMAGE, COMPRESSED, CAMERA_INFO = (
+    f"sensor_msgs/msg/{name}" for name in ("Image", "CompressedImage", "CameraInfo")
+)
+
+
+@dataclass(frozen=True)
+class CameraTopics:
+    """One camera of a bag.
+
+    Attributes:
+        name: as it stands in `/handos/<name>/hands`; empty for a picture topic without a namespace.
+        image: its picture topic.
+        info: its camera_info topic, None where the bag has none.
+        rectified: the pictures were rectified, so that P holds their intrinsics and not K.
+    """
+
+    name: str
+    image: str
+    info: str | None
+    rectified: bool
+
+    def output(self, what: str) -> str:
+        """The topic for its `hands`, `markers` or `topology`."""
+        return f"/handos/{self.name}/{what}" if self.name else f"/handos/{what}"
+
+
+def choose(reader: BagReader, wanted: Sequence[str] = ()) -> tuple[list[CameraTopics], list[str]]:
+    """The cameras whose pictures are to be looked at.
+
+    Args:
+        reader: the bag.
+        wanted: picture topics by name; none to take the only one there is.
+
+    Returns:
+        The cameras, and a line for each wanted topic that is not there while others are.
+
+    Raises:
+        DataError: listing the bag's picture topics, if none was chosen and there are several, or if
+            there is none of those that were.
+    """
+    topics = reader.topics
+    if not wanted:
+        pictures = [name for name in image_topics(topics) if not _is_depth(reader, name)]
+        if not pictures:
+            raise DataError(f"{reader.path}: no topic with pictures; it has {_listed(topics)}")
+        if len(pictures) > 1:
+            raise DataError(
+                f"{reader.path}: several topics with pictures; choose with --topic (repeatable):"
+                + "".join(f"\n  {name}  ({_described(topics[name])})" for name in pictures)
+            )
+        return cameras(pictures, topics), []
+    missing, chosen = [], []
+    for name in dict.fromkeys(wanted):
+        if name not in topics and "/" + name in topics:
+            name = "/" + name
+        if name not in topics:
+            missing.append(f"no topic {name}; pictures are on {_listed(image_topics(topics))}")
+        elif topics[name][0] not in (IMAGE, COMPRESSED):
+            raise DataError(
+                f"{reader.path}: {name} holds {topics[name][0]}, no pictures; "
+                f"pictures are on {_listed(image_topics(topics))}"
+            )
+        else:
+            chosen.append(name)
+    if not chosen:
+        raise DataError(f"{reader.path}: {missing[0]}")
+    return cameras(chosen, topics), missing
+
+
+def image_topics(topics: Mapping[str, tuple[str, int | None]]) -> list[str]:
+    """The topics that hold pictures, depth among them, and at least one message."""
+    return sorted(
+        name for name, (kind, count) in topics.items() if kind in (IMAGE, COMPRESSED) and count != 0
+    )
+
+
+def cameras(images: Sequence[str], topics: Mapping[str, tuple[str, int | None]]) -> list[CameraTopics]:
+    """Names of the cameras behind picture topics, and their camera_info.
+
+    A camera is called like the namespace of its picture topic; two picture topics of one namespace are
+    told apart by their own names. camera_info is the sibling of the picture topic, that is before the
+    transport's name (`/compressed`) where there is one.
+    """
+    bases = [_without_transport(name, topics[name][0]) for name in images]
+    namespaces = [base.rpartition("/")[0] for base in bases]
+    named = [
+        base if namespaces.count(space) > 1 and bases.count(base) == 1 else space
+        for base, space in zip(bases, namespaces, strict=True)
+    ]
+    # The same pictures raw and compressed: only the whole topic tells them apart.
+    named = [image if named.count(name) > 1 else name for image, name in zip(images, named, strict=True)]
+    result = []
+    for image, base, space, name in zip(images, bases, namespaces, named, strict=True):
+        info = f"{space}/camera_info"
+        has_info = topics.get(info, ("", 0))[0] == CAMERA_INFO
+        leaf = base.rpartition("/")[2]
+        result.append(CameraTopics(name.strip("/"), image, info if has_info else None, "rect" in leaf))
+    return result
+
+
+def _without_transport(name: str, kind: str) -> str:
+    """`/camera/image_raw/compressed` -> `/camera/image_raw`."""
+    base, _, leaf = name.rpartition("/")
+    return base if kind == COMPRESSED and leaf == "compressed" and base else name
+
+
+def _is_depth(reader: BagReader, name: str) -> bool:
+    """Whether the topic's first message says that it is depth."""
+    message = reader.first(name)
+    if message is None:
+        return False
+    try:
+        decoded = typestore().deserialize_cdr(message.data, message.topic.msgtype)
+    except SerdeError:
+        return False
+    return depth_encoding(decoded) is not None
+
+
+def _described(topic: tuple[str, int | None]) -> str:
+    kind, count = topic
+    return kind.rpartition("/")[2] + ("" if count is None else f", {count} messages")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "no topic"
