@@ -7,6 +7,7 @@ import zlib
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,12 +184,12 @@ def _npz_names(path: Path) -> set[str]:
 
 def _read_npz(path: Path) -> HandModel:
     names = _npz_names(path)
-    values = {}
+    values: dict[str, Any] = {}
     try:
         with np.load(path, allow_pickle=False) as data:
             for field in fields(HandModel):
                 if field.name in names:
-                    values[field.name] = _value(data[field.name])
+                    values[field.name] = _value(field.name, str(field.type), data[field.name])
                 elif field.default is MISSING:
                     raise ModelError(f"it has no {field.name}")
         return HandModel(**values)
@@ -198,8 +199,11 @@ def _read_npz(path: Path) -> HandModel:
         raise ModelError(f"{path}: a damaged hand model: {error}") from None
 
 
-def _value(array: NDArray) -> str | tuple[str, ...] | NDArray:
-    """An npz entry as `HandModel` holds it."""
-    if array.dtype.kind == "U":
-        return str(array) if array.ndim == 0 else tuple(array.tolist())
-    return array.astype(np.float32 if array.dtype.kind == "f" else np.int32)
+def _value(name: str, kind: str, array: NDArray) -> str | tuple[str, ...] | NDArray:
+    """An npz entry as `HandModel` holds it under that type hint."""
+    want, dtype = ("U", None) if "str" in kind else ("iu", np.int32) if "int" in kind else ("f", np.float32)
+    if array.dtype.kind not in want:
+        raise ModelError(f"{name} holds {array.dtype}")
+    if dtype is None:
+        return tuple(array.tolist()) if array.ndim else str(array)
+    return array.astype(dtype)

@@ -34,12 +34,12 @@ def pose_bones(
     heads = rig.bone_regressor @ rest
     rest, heads = rest - heads[:, :1], heads - heads[:, :1]
     if rig.pose_basis is not None:
-        offsets = (rotations[:, 1:] - np.eye(3)).reshape(len(rotations), -1)
+        offsets = (rotations[:, 1:] - np.eye(3)).reshape(len(rotations), len(rig.pose_basis))
         rest = rest + np.tensordot(offsets, rig.pose_basis, 1)
     turns, places = forward_kinematics(rig.bone_parents, rotations, heads)
     shifts = places - np.einsum("nbij,nbj->nbi", turns, heads)
     transforms = np.concatenate([turns, shifts[..., None]], -1).reshape(*turns.shape[:2], 12)
-    blended = (rig.skinning @ transforms).reshape(len(rotations), -1, 3, 4)
+    blended = (rig.skinning @ transforms).reshape(*rest.shape[:2], 3, 4)
     vertices = np.einsum("nvij,nvj->nvi", blended[..., :3], rest) + blended[..., 3]
     return vertices.astype(np.float32), places.astype(np.float32)
 
@@ -51,9 +51,7 @@ def shaped(rig: Rig, shape: NDArray | None, count: int = 1) -> NDArray[np.float3
     return rig.template + np.tensordot(np.asarray(shape, np.float32), rig.shape_basis, 1)
 
 
-def forward_kinematics(
-    parents: NDArray, rotations: NDArray, heads: NDArray
-) -> tuple[NDArray, NDArray]:
+def forward_kinematics(parents: NDArray, rotations: NDArray, heads: NDArray) -> tuple[NDArray, NDArray]:
     """Global turns (N, B, 3, 3) and places (N, B, 3) of bones from local turns and rest heads."""
     turns, places = np.empty_like(rotations), np.empty_like(heads)
     turns[:, 0], places[:, 0] = rotations[:, 0], heads[:, 0]

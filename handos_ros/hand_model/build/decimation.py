@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 Corner = tuple[int, int]
 """A face's corner: (vertex, texture point)."""
 
+Face = tuple[Corner, ...]
+"""A triangle: three corners."""
+
 SKINNING_COST = 1.0
 """How much of the squared edge length a full change of skinning costs: keeps the rings of vertices at
 the joints, which a rest pose alone would call flat."""
 
 
-def decimate(
-    vertices: NDArray, triangles: list[tuple[Corner, Corner, Corner]], skinning: NDArray, count: int
-) -> list[tuple[Corner, Corner, Corner]]:
+def decimate(vertices: NDArray, triangles: list[Face], skinning: NDArray, count: int) -> list[Face]:
     """Collapse edges onto one of their ends until `count` vertices are left.
 
     Garland and Heckbert's quadric error, plus a cost for merging vertices that move with different
@@ -76,12 +77,11 @@ def decimate(
         for index in list(around[gone]):
             for vertex, _ in faces[index]:
                 around[vertex].discard(index)
-            face = merged.get(index)
-            if face is None:
+            if index not in merged:
                 del faces[index]
                 continue
-            faces[index] = face
-            for vertex, _ in face:
+            faces[index] = merged[index]
+            for vertex, _ in merged[index]:
                 around[vertex].add(index)
         del around[gone]
         quadrics[kept] += quadrics.pop(gone)
@@ -93,7 +93,9 @@ def decimate(
     return [faces[index] for index in sorted(faces)]
 
 
-def _collapsed(vertices, faces, around, gone, kept):
+def _collapsed(
+    vertices: NDArray, faces: dict[int, Face], around: dict[int, set[int]], gone: int, kept: int
+) -> dict[int, Face] | None:
     """The faces around `gone` after moving it onto `kept`, or None where that would spoil the mesh."""
     shared = around[gone] & around[kept]
     ring_gone = {v for index in around[gone] for v, _ in faces[index]}
@@ -119,7 +121,7 @@ def _collapsed(vertices, faces, around, gone, kept):
     return result
 
 
-def _border(triangles: list) -> set[int]:
+def _border(triangles: list[Face]) -> set[int]:
     """Vertices on an edge of one triangle only."""
     edges: dict[frozenset, int] = defaultdict(int)
     for face in triangles:
@@ -128,14 +130,14 @@ def _border(triangles: list) -> set[int]:
     return {v for edge, uses in edges.items() if uses == 1 for v in edge}
 
 
-def _normal(vertices: NDArray, face) -> tuple[NDArray, float]:
+def _normal(vertices: NDArray, face: Face) -> tuple[NDArray, float]:
     a, b, c = (vertices[v] for v, _ in face)
     cross = np.cross(b - a, c - a)
     length = float(np.linalg.norm(cross))
     return cross / max(length, 1e-20), length / 2
 
 
-def _thinness(vertices: NDArray, face) -> float:
+def _thinness(vertices: NDArray, face: Face) -> float:
     """1 for an equilateral triangle, 0 for a sliver."""
     a, b, c = (vertices[v] for v, _ in face)
     sides = np.sum((b - a) ** 2) + np.sum((c - b) ** 2) + np.sum((a - c) ** 2)

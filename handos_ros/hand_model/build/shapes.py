@@ -7,8 +7,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from handos_ros.hand_model.anatomy import palm_frame
 from handos_ros.hand_model.build.cut import Cut
-from handos_ros.hand_model.build.skeleton import FINGERS, bone_ends, frame
+from handos_ros.hand_model.build.skeleton import FINGERS, bone_ends
 from handos_ros.hand_model.build.source import Source
 
 HAND_LENGTH = 0.187
@@ -44,7 +45,8 @@ hand length varies by about that much)."""
 def measure(source: Source, cut: Cut, body: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     """One body's hand in its own frame, in dm: vertices (V, 3), bone heads and tails (B, 3)."""
     heads, tails = bone_ends(source, body)
-    turn = frame(heads)
+    knuckles = (heads[FINGERS[finger][1]] for finger in ("index", "middle", "little"))
+    turn = palm_frame(heads[0], *knuckles)
     origin = heads[0]
     return tuple((points - origin) @ turn.T for points in (cut.vertices(body), heads, tails))
 

@@ -93,7 +93,9 @@ def _three(value: float, what: str) -> list[tuple[str, float]]:
 
 def _read_obj(path: Path) -> tuple[NDArray, NDArray, dict[str, list[list[tuple[int, int]]]]]:
     """Vertices, texture points, and faces by group as lists of (vertex, texture point)."""
-    vertices, uv, groups, group = [], [], {}, ""
+    vertices, uv = [], []
+    groups: dict[str, list[list[tuple[int, int]]]] = {}
+    group = ""
     for line in path.read_text().splitlines():
         kind, *parts = line.split() or [""]
         if kind == "v":
@@ -103,6 +105,6 @@ def _read_obj(path: Path) -> tuple[NDArray, NDArray, dict[str, list[list[tuple[i
         elif kind == "g":
             group = parts[0]
         elif kind == "f":
-            corners = [tuple(int(n) - 1 for n in (*part.split("/"), 0)[:2]) for part in parts]
+            corners = [(int(v) - 1, int(t) - 1) for v, t in (part.split("/")[:2] for part in parts)]
             groups.setdefault(group, []).append(corners)
     return np.array(vertices), np.array(uv), groups
