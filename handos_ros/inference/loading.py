@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import json
+import struct
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
 
 from handos_ros.errors import ModelError
+from handos_ros.hand_model.model import HandModel, load_hand_model
 from handos_ros.inference.backend import Backend
 
 NETWORK_FOLDER = Path(__file__).parents[1] / "network"
@@ -17,56 +19,88 @@ DEVICES = ("auto", "cpu", "cuda")
 BACKENDS = ("auto", "onnxruntime", "torch")
 
 
-class LoadedBackend(Backend, Protocol):
-    """A backend that also knows where it came from."""
+@dataclass(frozen=True)
+class Loaded:
+    """A network ready to run.
 
+    Attributes:
+        backend: what runs it.
+        hand_model: whose mesh it gives.
+        model_id: name of the network and its weights.
+    """
+
+    backend: Backend
+    hand_model: HandModel
     model_id: str
-    """Name of the network and its weights."""
-    hand_model: str
-    """The hand model that the network was trained with, as in `load_hand_model`."""
-    num_vertices: int | None
-    """Of its meshes, where known."""
 
 
-def load_backend(
+def load(
     model: str,
     *,
     weights: str | Path | None = None,
     device: str = "auto",
     backend: str = "auto",
+    hand_model: str | Path | None = None,
     threads: int | None = None,
-) -> LoadedBackend:
+) -> Loaded:
     """Load a network; arguments and errors as of `Pipeline.load`."""
     if device not in DEVICES:
         raise ModelError(f"unknown device {device!r}; known are {', '.join(DEVICES)}")
     if backend not in BACKENDS:
         raise ModelError(f"unknown backend {backend!r}; known are {', '.join(BACKENDS)}")
+    if threads is not None and threads < 1:
+        raise ModelError(f"threads must be at least 1, got {threads}")
     files = find_weights(model, weights)
+    mesh = None if hand_model is None else load_hand_model(hand_model)
     if backend == "auto":
         backend = _choose(files, device)
     if backend == "onnxruntime":
-        if files.onnx is None:
-            raise ModelError(
-                f"{files.where}: no detector.onnx and decoder.onnx there for onnxruntime; "
-                "`handos export` writes them, or use the torch backend"
-            )
-        from handos_ros.inference.onnx import OnnxBackend
+        return _load_onnx(files, "cuda" if device == "cuda" else "cpu", mesh, threads)
+    return _load_torch(files, device, mesh, threads)
 
-        return OnnxBackend(files.onnx, device="cuda" if device == "cuda" else "cpu", threads=threads)
-    if not find_spec("torch"):
+
+def _load_onnx(files: WeightFiles, device: str, mesh: HandModel | None, threads: int | None) -> Loaded:
+    if files.onnx is None:
+        raise ModelError(
+            f"{files.where}: no detector.onnx and decoder.onnx there for onnxruntime; "
+            "`handos export` writes them, or use the torch backend"
+        )
+    from handos_ros.inference.onnx import OnnxBackend
+
+    backend = OnnxBackend(files.onnx, device=device, threads=threads)
+    if mesh is None:
+        if backend.hand_model == "mano":
+            raise ModelError(
+                f"{files.where}: gives MANO meshes, whose licence does not let them come with it: get "
+                "MANO_RIGHT.pkl from mano.is.tue.mpg.de and name it as the hand model"
+            )
+        mesh = load_hand_model(backend.hand_model)
+    if backend.num_vertices not in (None, mesh.num_vertices):
+        raise ModelError(
+            f"{files.where}: made for the hand model {backend.hand_model} with {backend.num_vertices} "
+            f"vertices, {mesh.name} has {mesh.num_vertices}"
+        )
+    return Loaded(backend, mesh, backend.model_id)
+
+
+def _load_torch(files: WeightFiles, device: str, mesh: HandModel | None, threads: int | None) -> Loaded:
+    if find_spec("torch") is None:
         raise ModelError(
             f"{files.where}: this needs torch, which is not installed: pip install 'handos_ros[torch]', "
             "or give a folder with detector.onnx and decoder.onnx"
         )
     if files.safetensors is None:
         raise ModelError(f"{files.where}: no safetensors file there for the torch backend")
-    if device == "auto":
-        device = "cuda" if _torch_has_gpu() else "cpu"
-    elif device == "cuda" and not _torch_has_gpu():
-        raise ModelError("torch finds no CUDA device here: use device auto or cpu")
+    import torch
+
     from handos_ros.inference.torch_backend import TorchBackend
 
-    return TorchBackend.load(model, files.safetensors, device=device, half=device == "cuda", compile=False)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if threads is not None:
+        torch.set_num_threads(threads)
+    backend, mesh = TorchBackend.load(files.safetensors, hand_model=mesh, device=device)
+    return Loaded(backend, mesh, _model_id(files.safetensors))
 
 
 @dataclass(frozen=True)
@@ -88,27 +122,26 @@ def find_weights(model: str, weights: str | Path | None = None) -> WeightFiles:
     """The files of a model.
 
     Args:
-        model: name of the configuration, or path of its YAML file.
+        model: name of an installed network; of no importance where `weights` are given, since these
+            know what they were made for.
         weights: a folder with `detector.onnx` and `decoder.onnx`, a safetensors file or both; one of
             these files; or None for what is installed under the model's name.
 
     Raises:
         ModelError: if there is nothing to be used, saying what to do.
     """
-    name = Path(model).stem if str(model).endswith((".yaml", ".yml")) else str(model)
     if weights is None:
-        where = NETWORK_FOLDER / "weights" / name
-        files = _look_into(where, name)
+        files = _look_into(NETWORK_FOLDER / "weights" / model, model)
         if files.onnx is None and files.safetensors is None:
-            raise ModelError(_none_installed(name))
+            raise ModelError(_none_installed(model))
         return files
     where = Path(weights)
     if where.is_dir():
-        files = _look_into(where, name)
+        files = _look_into(where, model)
         if files.onnx is None and files.safetensors is None:
             raise ModelError(
                 f"{where}: no weights in this folder: needs detector.onnx and decoder.onnx, or one "
-                f"safetensors file, named {name}.safetensors if there are several"
+                f"safetensors file, named {model}.safetensors if there are several"
             )
         return files
     if not where.exists():
@@ -133,17 +166,24 @@ def gpu_present() -> bool:
 
 def _choose(files: WeightFiles, device: str) -> str:
     """`auto`: torch where it has a GPU to run on, onnxruntime else, torch on the CPU as a last resort."""
+    if files.onnx is None:
+        return "torch"
     torch_can = files.safetensors is not None and find_spec("torch") is not None
     # torch takes a second to import: only where a GPU makes up for it.
-    if torch_can and device != "cpu" and gpu_present() and _torch_has_gpu():
-        return "torch"
-    return "onnxruntime" if files.onnx is not None else "torch"
+    if torch_can and device != "cpu" and gpu_present():
+        import torch
+
+        if torch.cuda.is_available():
+            return "torch"
+    return "onnxruntime"
 
 
-def _torch_has_gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
+def _model_id(path: Path) -> str:
+    """What a safetensors file that torch has read calls its network."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        metadata = json.loads(file.read(length))["__metadata__"]
+    return str(metadata.get("handos.model") or json.loads(metadata["handos.config"])["name"])
 
 
 def _look_into(folder: Path, name: str) -> WeightFiles:

@@ -105,8 +105,6 @@ class OnnxBackend:
 
 def _options(threads: int | None) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    if threads is not None and threads < 1:
-        raise ModelError(f"threads must be at least 1, got {threads}")
     options.intra_op_num_threads = threads or min(_MAX_THREADS, _usable_cpus())
     options.inter_op_num_threads = 1
     options.log_severity_level = 3

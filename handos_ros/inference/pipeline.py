@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from handos_ros.errors import ModelError, PictureError
-from handos_ros.hand_model.model import HandModel, load_hand_model
+from handos_ros.hand_model.model import HandModel
 from handos_ros.hands import Camera, Hands
 from handos_ros.inference import filtering
 from handos_ros.inference.backend import Backend, Decoded
@@ -63,8 +63,9 @@ class Pipeline:
         """Load a network and make a pipeline of it.
 
         Args:
-            model: name of the configuration.
-            weights: a folder or file of weights; None for those that came with the package.
+            model: name of an installed network.
+            weights: a folder or file of weights to use in its place; None for those that came with the
+                package.
             device: `auto`, `cpu` or `cuda`.
             backend: `auto`, `onnxruntime` or `torch`. `auto` takes torch where there is a GPU that it can
                 use and onnxruntime else.
@@ -76,23 +77,14 @@ class Pipeline:
             ModelError: if weights are missing, damaged or made for something else, or if the device or
                 backend asked for is not there.
         """
-        from handos_ros.inference.loading import load_backend
+        from handos_ros.inference.loading import load
 
-        loaded = load_backend(model, weights=weights, device=device, backend=backend, threads=threads)
-        if hand_model is None and loaded.hand_model == "mano":
-            raise ModelError(
-                f"{loaded.model_id} gives MANO meshes, whose licence does not let them come with it: get "
-                "MANO_RIGHT.pkl from mano.is.tue.mpg.de and give its path as hand_model"
-            )
-        mesh = load_hand_model(hand_model if hand_model is not None else loaded.hand_model)
-        if loaded.num_vertices not in (None, mesh.num_vertices):
-            raise ModelError(
-                f"{loaded.model_id} gives meshes of {loaded.num_vertices} vertices, the hand model "
-                f"{mesh.name} has {mesh.num_vertices}: use the one it was trained with, {loaded.hand_model}"
-            )
+        loaded = load(
+            model, weights=weights, device=device, backend=backend, hand_model=hand_model, threads=threads
+        )
         return cls(
-            loaded,
-            mesh,
+            loaded.backend,
+            loaded.hand_model,
             model_id=loaded.model_id,
             min_score=min_score,
             max_hands=max_hands,
@@ -197,6 +189,11 @@ class Pipeline:
         mesh: bool,
     ) -> Hands:
         """Side, place and container of N >= 1 decoded hands."""
+        if decoded.vertices.shape[1] != self._hand_model.num_vertices:
+            raise ModelError(
+                f"{self._model_id} gives meshes of {decoded.vertices.shape[1]} vertices, the hand model "
+                f"{self._hand_model.name} has {self._hand_model.num_vertices}"
+            )
         # One NaN anywhere makes these sums NaN; that is far cheaper than looking at every value.
         total = sum(float(np.sum(array, dtype=np.float64)) for array in vars(decoded).values())
         if not np.isfinite(total):

@@ -28,6 +28,11 @@ PLAUSIBLE_FACTOR = 3.0
 _MIN_SPREAD = 1.0
 """Pixels of the network picture, root mean square: joints closer together than this tell no depth."""
 
+_ROBUST_PASSES = 3
+_CAUCHY = 2.385**2 / (2 * np.log(2))
+"""Squared scale of Cauchy's weight over the median squared residual: 2.385 standard deviations keep 95 % of
+least squares' efficiency on normal noise, and the median squared length of 2D noise is 2 ln 2 variances."""
+
 _MIN_JOINTS = 3.0
 """Effective number of joints, (sum w)^2 / sum w^2, below which reprojection is not tried."""
 
@@ -92,9 +97,9 @@ def translations(
     """Translations at which joints meet their picture points, all hands at once.
 
     Joint (X, Y, Z) + t is seen at (x, y) on the plane z = 1 when t_x - x t_z = x Z - X, and alike for y:
-    linear in t. The first solution weighs these equations by `weights`; the second divides them by the
+    linear in t. The first solution weighs these equations by `weights`; the next ones divide them by the
     depths so found, which turns the residuals into distances in the picture, and by Cauchy's weight, so
-    that a few joints in the wrong place do not move the hand.
+    that a joint in the wrong place does not move the hand.
 
     Args:
         joints_3d: (N, J, 3) m, axes of the optical frame, any origin.
@@ -107,16 +112,16 @@ def translations(
     """
     rhs = points * joints_3d[..., 2:] - joints_3d[..., :2]
     weights = np.asarray(weights, np.float64)
-    first, spread = _least_squares(points, rhs, weights)
-    depth = np.maximum(joints_3d[..., 2] + first[:, None, 2], 0.1 * np.abs(first[:, None, 2]) + 1e-6)
-    residual = (rhs + points * first[:, None, 2:] - first[:, None, :2]) / depth[..., None]
-    distance = np.sqrt(np.einsum("njk,njk->nj", residual, residual))
-    # 1.4826 median = standard deviation of a normal distribution; 2.385 keeps 95 % of its efficiency.
-    noise = np.maximum(2.385 * 1.4826 * np.median(distance, 1), 0.02 * spread)[:, None]
-    noise = np.where(noise > 0, noise, 1.0)
-    weights = weights / (depth / depth.mean(1, keepdims=True)) ** 2 / (1 + (distance / noise) ** 2)
-    second, _ = _least_squares(points, rhs, weights)
-    return second, spread
+    solved, spread = _least_squares(points, rhs, weights)
+    for _ in range(_ROBUST_PASSES):
+        far = solved[:, None, 2]
+        depth = np.maximum(joints_3d[..., 2] + far, 0.1 * np.abs(far) + 1e-6)
+        residual = (rhs + points * far[..., None] - solved[:, None, :2]) / depth[..., None]
+        squared = np.einsum("njk,njk->nj", residual, residual)
+        noise = np.maximum(_CAUCHY * np.median(squared, 1), (0.02 * spread) ** 2 + 1e-12)
+        robust = weights / (depth * depth) / (1 + squared / noise[:, None])
+        solved, _ = _least_squares(points, rhs, robust)
+    return solved, spread
 
 
 def _least_squares(points: NDArray, rhs: NDArray, weights: NDArray) -> tuple[NDArray, NDArray]:

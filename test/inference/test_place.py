@@ -15,8 +15,9 @@ PLUMB_BOB = Camera(
     np.array([[520.0, 0, 330], [0, 515, 236], [0, 0, 1]]), 640, 480, (-0.29, 0.08, 0.0006, -0.0004, 0.0)
 )
 FISHEYE = Camera(
-    np.array([[300.0, 0, 318], [0, 300, 242], [0, 0, 1]]), 640, 480, (-0.02, 0.004, -0.002, 0.0003), "equidistant"
-)
+    np.array([[300.0, 0, 318], [0, 300, 242], [0, 0, 1]]), 640, 480, (-0.02, 0.004, -0.002, 0.0003),
+    "equidistant",
+)  # fmt: skip
 CAMERAS = {
     "assumed": Camera.assumed(640, 480),
     "off centre, fx is not fy": Camera(np.array([[700.0, 0, 250], [0, 640, 300], [0, 0, 1]]), 640, 480),
@@ -31,7 +32,8 @@ def scene(seed=0, count=4):
     turns = np.stack([cv2.Rodrigues(rng.normal(size=3))[0] for _ in range(count)])
     vertices = np.einsum("nij,vj->nvi", turns, MODEL.template)
     depth = rng.uniform(0.35, 1.2, count)
-    wrists = np.stack([rng.uniform(-0.35, 0.35, count) * depth, rng.uniform(-0.25, 0.25, count) * depth, depth], 1)
+    across, down = rng.uniform(-0.35, 0.35, count), rng.uniform(-0.25, 0.25, count)
+    wrists = np.stack([across * depth, down * depth, depth], 1)
     return MODEL.joint_regressor @ vertices + wrists[:, None], vertices + wrists[:, None]
 
 
@@ -101,7 +103,7 @@ def test_one_hand_under_two_focal_lengths_is_at_one_place(own):
 def test_the_same_picture_through_twice_the_focal_length_is_twice_as_far():
     """Nothing in the picture tells the focal length, so it must come from K alone."""
     camera = Camera(np.array([[600.0, 0, 319.5], [0, 600, 239.5], [0, 0, 1]]), 640, 480)
-    joints, _, box, decoded = setting(camera, count=1)
+    _, _, box, decoded = setting(camera, count=1)
     decoded.joint_scores[:] = 0
     longer = Camera(camera.k * [[2], [2], [1]] - [[0, 0, 319.5], [0, 0, 239.5], [0, 0, 0]], 640, 480)
     near, far = (place(decoded, box, c).root_translation[0] for c in (camera, longer))
@@ -140,12 +142,13 @@ def test_joints_of_no_weight_change_nothing():
     np.testing.assert_allclose(place(decoded, box, camera).root_translation, joints[:, 0], atol=2e-5)
 
 
-def test_a_few_wrong_joints_hardly_move_the_hand():
+def test_a_joint_in_the_wrong_place_does_not_move_the_hand():
+    """A third of the hand's size off: plain least squares would misplace the hand by 8 % of its distance."""
     camera = CAMERAS["assumed"]
-    joints, _, box, decoded = setting(camera, count=20)
-    decoded.joints_2d[:, [4, 8, 12]] += [0.06, -0.09]
+    joints, _, box, decoded = setting(camera, count=50)
+    decoded.joints_2d[:, 8] += 0.3 * np.ptp(decoded.joints_2d, axis=1).max(1, keepdims=True)
     moved = np.linalg.norm(place(decoded, box, camera).root_translation - joints[:, 0], axis=1)
-    assert (moved < 0.01 * joints[:, 0, 2]).all()
+    assert np.percentile(moved / joints[:, 0, 2], 90) < 0.002
 
 
 def test_noisy_joints_give_the_depth_to_some_per_cent():
@@ -165,7 +168,7 @@ def test_noisy_joints_give_the_depth_to_some_per_cent():
     "spoil",
     [
         lambda d: d.joints_2d.__setitem__(slice(None), d.joints_2d[:, :1]),  # all joints on one point
-        lambda d: d.joints_2d.__setitem__(slice(None), 2 * d.joints_2d[:, :1] - d.joints_2d),  # behind the camera
+        lambda d: d.joints_2d.__setitem__(slice(None), 2 * d.joints_2d[:, :1] - d.joints_2d),  # upside down
         lambda d: d.joint_scores.__setitem__((slice(None), slice(2, None)), 0),  # two joints left
         lambda d: d.scale.__imul__(4),  # the two ways differ wildly
     ],
