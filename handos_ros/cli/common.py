@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -81,6 +84,32 @@ def load_camera(args: argparse.Namespace) -> Camera | None:
     from handos_ros.hands import Camera
 
     return Camera.from_yaml(args.camera)
+
+
+class Interruption:
+    """Ctrl-C (or a request to end) that lets the picture at hand be finished and the files be closed.
+
+    Inside the `with` block the first one only sets `asked`; a second one ends the program at once.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
 
 
 def progress(total: int | None, unit: str, *, description: str = "") -> Any:

@@ -47,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     command = _parse_command(argv)
+    # What is wrong with a file is named by us; OpenCV and FFmpeg would say it once more, in their words.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     if threading.current_thread() is threading.main_thread():
         # Whoever is asked to end leaves whole files, as after Ctrl-C.
         signal.signal(signal.SIGTERM, _interrupt)

@@ -56,14 +56,14 @@ def draw_mesh(
         placed = (points - low + 0.5) * stretch - 0.5
 
     painted, corners, shades = _paint(size, placed, vertices, faces, seen)
-    layer = _shade(painted, corners, shades, _palette(colour))
+    raster = _shade(painted, corners, shades, _palette(colour))
 
-    smaller = cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR
-    layer = cv2.resize(layer, (int(across), int(down)), interpolation=smaller)
+    method = cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR
+    layer = cv2.resize(raster, (int(across), int(down)), interpolation=method)
     region = canvas[top:bottom, left:right]
-    opacity = layer[..., 3]
-    through = cv2.merge([255 - opacity] * 3)
-    cv2.add(cv2.multiply(region, through, scale=1 / 255), layer[..., :3], dst=region)
+    through = cv2.cvtColor(255 - cv2.extractChannel(layer, 3), cv2.COLOR_GRAY2RGB)
+    behind = cv2.multiply(region, through, scale=1 / 255)
+    region[...] = cv2.add(behind, cv2.cvtColor(layer, cv2.COLOR_RGBA2RGB))
 
 
 def _paint(
@@ -91,7 +91,7 @@ def _paint(
     normals = np.stack(
         [np.bincount(faces.ravel(), np.repeat(crosses[:, i], 3), len(vertices)) for i in range(3)], 1
     )
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     shades = (normals @ _LIGHT)[faces[order]]
 
     painted = np.zeros((size[1], size[0]), np.int32)
@@ -117,12 +117,15 @@ def _shade(
     c = np.where(flat, shades.mean(1), shades[:, 0] - a * corners[:, 0, 0] - b * corners[:, 0, 1])
     a, b, c = (np.concatenate([[0], 127 * value]).astype(np.float32) for value in (a, b, c))
 
-    rows, columns = np.nonzero(painted)
-    numbers = painted[rows, columns]
-    value = a[numbers] * columns + b[numbers] * rows + (c[numbers] + 128)
-    levels = np.clip(value, 1, 255).astype(np.uint8)
-    layer = np.zeros(painted.shape, np.uint32)
-    layer[rows, columns] = palette[levels]
+    covered = np.flatnonzero(painted)
+    numbers = painted.ravel()[covered].astype(np.intp)
+    rows, columns = (index.astype(np.float32) for index in np.divmod(covered, painted.shape[1]))
+    value = a.take(numbers) * columns
+    value += b.take(numbers) * rows
+    value += c.take(numbers)
+    levels = np.clip(value + 128, 1, 255).astype(np.uint8)
+    layer = np.zeros(painted.size, np.uint32)
+    layer[covered] = palette.take(levels)
     return layer.view(np.uint8).reshape(*painted.shape, 4)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from handos_ros.errors import DataError
+
+
+class DiskFullError(DataError):
+    """No room is left to write to: going on with the next file is of no use."""
 
 
 @contextmanager
@@ -25,7 +30,7 @@ def whole(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     Raises:
         DataError: if `path` exists and is not to be replaced, or if the system refuses to write; the
-            message names `path` and the system's reason.
+            message names `path` and the system's reason. DiskFullError where there is no room.
     """
     path = Path(path)
     refuse_existing(path, overwrite=overwrite)
@@ -65,9 +70,17 @@ def naming(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is not None and path.parent not in Path(os.fsdecode(error.filename)).parents:
+        if error.filename is not None and not _concerns(Path(os.fsdecode(error.filename)), path):
             raise
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        kind = DiskFullError if full else DataError
+        raise kind(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _concerns(file: Path, path: Path) -> bool:
+    """Whether `file` is `path`, a folder above it, or (in) what is being written in its place."""
+    partial = any(part.startswith(f".{path.stem}.") for part in file.parts)
+    return partial or file == path or file in path.parents
 
 
 def _remove(path: Path) -> None:

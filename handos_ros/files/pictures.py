@@ -1,0 +1,181 @@
+"""Pictures from files: which ones are meant, and their pixels."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from handos_ros.errors import HandosError, PictureError
+from handos_ros.files.atomic import whole
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm",
+     ".pnm", ".jp2", ".avif", ".gif", ".heic", ".heif")
+)  # fmt: skip
+"""Endings of the files that count as pictures inside a folder. Not all can be read by every OpenCV: what
+cannot is named, not passed over."""
+
+OVERLAY_ENDING = "_overlay"
+"""What an overlay's name has between the stem and `.jpg`."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture to work on.
+
+    Attributes:
+        path: its file.
+        stem: its name among the results, without ending; may hold folders; no two pictures share one.
+    """
+
+    path: Path
+    stem: Path
+
+
+def find_pictures(
+    inputs: Iterable[str], *, leave_out: Path | None = None
+) -> tuple[list[Picture], list[HandosError]]:
+    """The pictures that a user's words mean, each once, in a settled order.
+
+    Args:
+        inputs: files, folders (with all that is below them) and glob patterns (`**` for any folders).
+        leave_out: folder of the results: what lies below it, inside a folder that is searched, are
+            results of an earlier run.
+
+    Returns:
+        The pictures, and an error for each word that means none.
+    """
+    found: dict[Path, Path] = {}
+    errors: list[HandosError] = []
+    for word in inputs:
+        try:
+            for path, stem in _expand(word, leave_out):
+                found.setdefault(Path(os.path.abspath(path)), stem)
+        except PictureError as error:
+            errors.append(error)
+    stems = _told_apart(found)
+    return [Picture(_shown(path), stem) for path, stem in stems.items()], errors
+
+
+def read_picture(path: str | Path) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB, turned upright as its EXIF data say; 16 bits become 8, alpha is dropped.
+
+    Raises:
+        PictureError: naming the file and what is wrong with it.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise PictureError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if not data:
+        raise PictureError(f"{path}: the file is empty")
+    if data[:2] == b"\xff\xd8" and not _is_whole_jpeg(data):
+        raise PictureError(f"{path}: the picture was cut off: the end of its JPEG data is missing")
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise PictureError(f"{path}: {error.err}") from None
+    if picture is None or not picture.size:
+        raise PictureError(f"{path}: damaged, or no picture of a type that OpenCV reads")
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+
+
+def write_picture(path: str | Path, image: NDArray[np.uint8], *, overwrite: bool = False) -> None:
+    """Write an (H, W, 3) uint8 RGB picture in the type that `path` ends with.
+
+    Raises:
+        DataError: see `whole`.
+    """
+    path = Path(path)
+    # Encoded in memory: OpenCV does not say when a disk is full.
+    _, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    with whole(path, overwrite=overwrite) as partial:
+        partial.write_bytes(data.tobytes())
+
+
+def _expand(word: str, leave_out: Path | None) -> list[tuple[str, Path]]:
+    """(path, stem) of each picture of one word, sorted."""
+    if os.path.isdir(word):
+        paths = []
+        for folder, _, names in os.walk(word):
+            paths += [os.path.join(folder, name) for name in names if Path(name).suffix.lower() in SUFFIXES]
+        paths = sorted(path for path in paths if not _is_result(path, word, leave_out))
+        if not paths:
+            raise PictureError(f"{word}: the folder holds no pictures")
+        return [(path, Path(os.path.relpath(path, word)).with_suffix("")) for path in paths]
+    if os.path.lexists(word):
+        return [(word, Path(Path(word).stem))]
+    if glob.has_magic(word):
+        paths = sorted(path for path in glob.glob(word, recursive=True) if os.path.isfile(path))
+        if not paths:
+            raise PictureError(f"{word}: the pattern fits no file")
+        return [(path, Path(Path(path).stem)) for path in paths]
+    raise PictureError(f"{word}: no such file or folder")
+
+
+def _is_result(path: str, searched: str, results: Path | None) -> bool:
+    """Whether the file is an overlay of an earlier run, not a picture to look at."""
+    if results is None or results.resolve() not in Path(path).resolve().parents:
+        return False
+    return results.resolve() != Path(searched).resolve() or Path(path).stem.endswith(OVERLAY_ENDING)
+
+
+def _told_apart(found: dict[Path, Path]) -> dict[Path, Path]:
+    """Where pictures share a stem, give them ones that tell: their folders, or their endings too."""
+    groups: dict[Path, list[Path]] = {}
+    for path, stem in found.items():
+        groups.setdefault(stem, []).append(path)
+    taken = {stem for stem, paths in groups.items() if len(paths) == 1}
+    stems = dict(found)
+    for paths in groups.values():
+        if len(paths) == 1:
+            continue
+        above = os.path.commonpath([path.parent for path in paths])
+        short = {path: path.relative_to(above).with_suffix("") for path in paths}
+        for path in paths:
+            stem = short[path]
+            if stem in taken or sum(stem == other for other in short.values()) > 1:
+                stem = path.relative_to(above)
+            while stem in taken:
+                stem = Path(Path(above).name) / stem
+                above = os.path.dirname(above)
+            taken.add(stem)
+            stems[path] = stem
+    return stems
+
+
+def _shown(path: Path) -> Path:
+    """The path as people like to read it: from here, where it lies below."""
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path
+
+
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+
+
+def _is_whole_jpeg(data: bytes) -> bool:
+    """Whether the picture's own end marker is there.
+
+    Some OpenCV versions fill the rest of a cut-off JPEG with grey and say nothing. Just looking for the
+    marker is not enough: a thumbnail inside has one too, and a phone's motion picture has a film behind it.
+    """
+    place = 2
+    while True:
+        found = _MARKER.search(data, place)
+        if found is None:
+            return False
+        marker = data[found.start() + 1]
+        if marker == 0xD9:
+            return True
+        length = int.from_bytes(data[found.end() : found.end() + 2], "big")
+        place = found.end() + max(length, 2)
