@@ -11,7 +11,7 @@ from standin import HAND_LENGTH, StandInBackend, draw_disc, standin_hand_model, 
 from handos_ros.errors import CameraError, ModelError, PictureError
 from handos_ros.hand_model.model import load_hand_model
 from handos_ros.hands import Camera, Hands, KSource
-from handos_ros.inference.backend import Decoded
+from handos_ros.inference.backend import Decoded, Detections
 from handos_ros.inference.pipeline import STAGES, Pipeline
 
 
@@ -141,6 +141,26 @@ def test_thresholds_may_change_between_pictures(pipeline):
     assert len(pipeline(picture(*TWO))) == 1
     pipeline.min_score = 0.99
     assert len(pipeline(picture(*TWO))) == 0
+
+
+class SeesDouble(StandInBackend):
+    """A second query finds each hand, in a box that misses its sides."""
+
+    def detect(self, picture):
+        found = super().detect(picture)
+        sides, *size = found.features
+        narrow = found.boxes * np.float32([1, 1, 0.6, 1])
+        return Detections(
+            np.concatenate([found.boxes, narrow]),
+            np.concatenate([found.scores, found.scores - 0.01]),
+            (np.concatenate([sides, sides]), *size),
+        )
+
+
+def test_a_hand_found_twice_in_different_boxes_is_one_hand():
+    hands = standin_pipeline_of(SeesDouble())(picture(*TWO))
+    assert hands.handedness.tolist() == [1, 0]
+    np.testing.assert_allclose(hands.scores, [0.95, 0.949], atol=1e-4)
 
 
 def test_boxes_from_outside_keep_their_order_and_number(pipeline):

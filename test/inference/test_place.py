@@ -192,10 +192,10 @@ def test_hands_are_placed_one_by_one():
         np.testing.assert_allclose(alone.joints_3d[0], together.joints_3d[i], atol=1e-9)
 
 
-def test_a_joint_far_outside_the_lens_does_not_spoil_the_hand():
+def test_joints_far_outside_the_lens_do_not_spoil_the_hand():
     """Beyond its edge a lens polynomial folds back and has no inverse."""
     joints, _, box, decoded = setting(PLUMB_BOB)
-    decoded.joints_2d[:, 20] = [6.0, -5.0]
+    decoded.joints_2d[:, 10:] = [6.0, -5.0]
     placed = place(decoded, box, PLUMB_BOB)
     np.testing.assert_allclose(placed.root_translation, joints[:, 0], atol=2e-5)
     decoded.root_2d[:] = [6.0, -5.0]

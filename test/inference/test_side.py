@@ -1,5 +1,7 @@
 """Tests of the side: right and left, whatever the pose, size or opening of the mesh."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from standin import standin_hand_model
@@ -58,6 +60,16 @@ def test_the_score_falls_as_a_hand_turns_inside_out(model):
     assert handedness.tolist() == [1] * 5 + [0] * 4
     assert (np.diff(scores[:5]) < 0).all() and (np.diff(scores[4:]) > 0).all()
     np.testing.assert_allclose(scores, scores[::-1], atol=1e-6)
+
+
+def test_an_open_surface_counts_as_if_it_were_closed():
+    """A cube without its lid, then twice as high, against volume and area by hand."""
+    corners = np.array([[x, y, z] for z in (0, 1) for y in (0, 1) for x in (0, 1)], np.float32)
+    quads = [(0, 2, 3, 1), (0, 1, 5, 4), (1, 3, 7, 5), (3, 2, 6, 7), (2, 0, 4, 6)]
+    faces = np.array([f for a, b, c, d in quads for f in ((a, b, c), (a, c, d))])
+    box = SimpleNamespace(template=corners, faces=faces, num_vertices=8)
+    high = corners * np.float32([1, 1, 2]) + np.float32([5, -3, 2])
+    np.testing.assert_allclose(SideReader(box).orientation(high[None]), (2 / 9**1.5) / (1 / 5**1.5), rtol=1e-5)
 
 
 def test_no_hands(model):
