@@ -101,8 +101,11 @@ def build(echo: Callable[[str], None] = print) -> HandModel:
     kept = posed[POSES // 4 :].astype(np.float64)
     fixed = np.append(tip_rows.argmax(1), len(template) - 1)
     coarse, upsampling = choose_coarse(kept, fixed, COARSE, skinning, template)
-    error = np.linalg.norm(upsampling @ posed[: POSES // 4, coarse] - posed[: POSES // 4], axis=-1) * 1e3
+    held_out = posed[: POSES // 4]
+    error = np.linalg.norm(upsampling @ held_out[:, coarse] - held_out, axis=-1) * 1e3
     echo(f"upsampling: mean {error.mean():.2f} mm, max {error.max():.2f} mm on held-out poses and shapes")
+    error = np.linalg.norm((joints @ posed)[:, INNER_JOINTS] - places[:, JOINT_BONES], axis=-1) * 1e3
+    echo(f"joints to the bones' heads: mean {error.mean():.2f} mm, max {error.max():.2f} mm")
     lifting = _single(fold_on_joints(skinning, template, heads, tails, _joints_at_ends()))
     return HandModel(
         **vars(rig),

@@ -13,8 +13,8 @@ from handos_ros.hand_model.build.skeleton import FINGERS, bone_ends
 from handos_ros.hand_model.build.source import Source
 
 HAND_LENGTH = 0.187
-"""Metres from the wrist joint to the tip of the straight middle finger: the mean of men's 193 mm and
-women's 181 mm from wrist crease to fingertip in ANSUR II (Gordon et al. 2014)."""
+"""Metres from the wrist joint to the tip of the straight middle finger: between men's
+and women's means, about 193 and 181 mm from wrist to fingertip in ANSUR II (Gordon et al. 2014)."""
 
 HAND_LENGTH_SPREAD = 0.06
 """Standard deviation of an adult hand's length relative to its mean: in ANSUR II about 10 mm within each
@@ -38,8 +38,8 @@ FINGER_SPREAD = 0.04
 """Standard deviation of one finger's length apart from the hand's; MakeHuman stretches all alike."""
 
 WIDTH_SPREAD = 0.045
-"""Standard deviation of breadth, and of thickness, relative to length (ANSUR II: hand breadth at a given
-hand length varies by about that much)."""
+"""Standard deviation of breadth, and of thickness, relative to length: near that of hand breadth within
+one sex in ANSUR II."""
 
 
 def measure(source: Source, cut: Cut, body: NDArray) -> tuple[NDArray, NDArray, NDArray]:
