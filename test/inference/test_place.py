@@ -197,6 +197,7 @@ def test_joints_far_outside_the_lens_do_not_spoil_the_hand():
     joints, _, box, decoded = setting(PLUMB_BOB)
     decoded.joints_2d[:, 10:] = [6.0, -5.0]
     placed = place(decoded, box, PLUMB_BOB)
+    assert (placed.translation_source == TranslationSource.REPROJECTION).all()
     np.testing.assert_allclose(placed.root_translation, joints[:, 0], atol=2e-5)
     decoded.root_2d[:] = [6.0, -5.0]
     assert np.isfinite(place(decoded, box, PLUMB_BOB).joints_3d).all()

@@ -63,13 +63,17 @@ def test_the_score_falls_as_a_hand_turns_inside_out(model):
 
 
 def test_an_open_surface_counts_as_if_it_were_closed():
-    """A cube without its lid, then twice as high, against volume and area by hand."""
+    """A cube without its lid, then with its mouth twice as wide, against volume and area by hand."""
     corners = np.array([[x, y, z] for z in (0, 1) for y in (0, 1) for x in (0, 1)], np.float32)
     quads = [(0, 2, 3, 1), (0, 1, 5, 4), (1, 3, 7, 5), (3, 2, 6, 7), (2, 0, 4, 6)]
     faces = np.array([f for a, b, c, d in quads for f in ((a, b, c), (a, c, d))])
     box = SimpleNamespace(template=corners, faces=faces, num_vertices=8)
-    high = corners * np.float32([1, 1, 2]) + np.float32([5, -3, 2])
-    np.testing.assert_allclose(SideReader(box).orientation(high[None]), (2 / 9**1.5) / (1 / 5**1.5), rtol=1e-5)
+    bowl = corners.copy()
+    bowl[4:, :2] = 2 * (bowl[4:, :2] - 0.5)
+    volume, area = (1 + 4 + 2) / 3, 1 + 4 * 1.5 * np.sqrt(1 + 0.25)
+    np.testing.assert_allclose(
+        SideReader(box).orientation(bowl[None] + np.float32([5, -3, 2])), volume / area**1.5 * 5**1.5, rtol=1e-5
+    )
 
 
 def test_no_hands(model):
