@@ -69,11 +69,10 @@ def test_an_open_surface_counts_as_if_it_were_closed():
     faces = np.array([f for a, b, c, d in quads for f in ((a, b, c), (a, c, d))])
     box = SimpleNamespace(template=corners, faces=faces, num_vertices=8)
     bowl = corners.copy()
-    bowl[4:, :2] = 2 * (bowl[4:, :2] - 0.5)
+    bowl[4:, :2] = 2 * bowl[4:, :2] - 0.5
     volume, area = (1 + 4 + 2) / 3, 1 + 4 * 1.5 * np.sqrt(1 + 0.25)
-    np.testing.assert_allclose(
-        SideReader(box).orientation(bowl[None] + np.float32([5, -3, 2])), volume / area**1.5 * 5**1.5, rtol=1e-5
-    )
+    measured = SideReader(box).orientation(bowl[None] + np.float32([5, -3, 2]))
+    np.testing.assert_allclose(measured, volume / area**1.5 * 5**1.5, rtol=1e-5)
 
 
 def test_no_hands(model):
