@@ -44,6 +44,7 @@ class CameraCache:
         Raises:
             CameraError: if the intrinsics belong to a picture of another shape.
         """
+        key: tuple[object, ...]
         if self._fixed is not None:
             key = (width, height)
         elif info is None:

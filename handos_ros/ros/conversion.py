@@ -79,7 +79,8 @@ def duration(seconds: float) -> Duration:
 def flat(values: NDArray, typecode: str) -> array.array:
     """A NumPy array in the one type that rclpy takes for a sequence of numbers without a look at each."""
     result = array.array(typecode)
-    result.frombytes(memoryview(np.ascontiguousarray(values)).cast("B") if values.size else b"")
+    if values.size:
+        result.frombytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
     return result
 
 

@@ -143,5 +143,5 @@ def _newest(reliable: bool) -> QoSProfile:
 
 
 def _type_name(message_type: Any) -> str:
-    package, _, kind = message_type.__module__.partition(".msg")
+    package, _, _ = message_type.__module__.partition(".msg")
     return f"{package}/msg/{message_type.__name__}"

@@ -106,25 +106,24 @@ class HandosNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> None:
         """Load the network and create the publishers."""
         try:
-            pipeline = self._load()
+            worker = self._load()
             self._topology = self.create_lifecycle_publisher(HandTopology, "~/topology", _LATCHED)
             for camera in self.settings.cameras:
                 self._streams.append(
-                    CameraStream(self, camera, self._worker.mailbox, pipeline, lambda: self.settings)
+                    CameraStream(self, camera, worker.mailbox, self._pipeline, lambda: self.settings)
                 )
         except BaseException:
             self._release()
             raise
-        backend = pipeline.backend
-        self.get_logger().info(f"{pipeline.model_id} runs on {backend.device} with {backend.name}")
+        backend = self._pipeline.backend
+        self.get_logger().info(f"{self._pipeline.model_id} runs on {backend.device} with {backend.name}")
 
     @_transition
     def on_activate(self, state: LifecycleState) -> None:
         """Open the topics."""
         super().on_activate(state)
         self._active = True
-        pipeline = self._worker.resource
-        self._topology.publish(conversion.topology(pipeline.model_id, pipeline.hand_model))
+        self._topology.publish(conversion.topology(self._pipeline.model_id, self._pipeline.hand_model))
         self._open_or_close()
 
     @_transition
@@ -149,7 +148,13 @@ class HandosNode(LifecycleNode):
         """Unload the network, so that configuring starts from nothing."""
         self._release()
 
-    def _load(self) -> Pipeline:
+    @property
+    def _pipeline(self) -> Pipeline:
+        """The network; only while the node is configured."""
+        assert self._worker is not None and self._worker.resource is not None
+        return self._worker.resource
+
+    def _load(self) -> Worker[Pipeline, tuple[CameraStream, int, Arrival]]:
         """Make the worker, which loads the network; the wait ends early when the node is to leave."""
         s = self.settings
 
@@ -169,7 +174,7 @@ class HandosNode(LifecycleNode):
                 raise HandosError("told to leave while the network was loading")
         if worker.error is not None:
             raise worker.error
-        return worker.resource
+        return worker
 
     def _release(self) -> None:
         """Undo what was done since the node was made."""

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import sleep
 from typing import Any
 
@@ -14,7 +14,7 @@ _DEADLINE = 0.8
 """Seconds from a signal to the end of the process, whatever it is busy with."""
 
 
-def main(args: Sequence[str] | None = None, pipeline_factory: Callable[..., Any] | None = None) -> int:
+def main(args: list[str] | None = None, pipeline_factory: Callable[..., Any] | None = None) -> int:
     """Run the node until SIGINT, SIGTERM or its context's end.
 
     Args:

@@ -1,5 +1,6 @@
 """The node's parameters: what they mean, their ranges, and when they may change."""
 
+# ruff: noqa: RUF009  (_parameter is dataclasses.field, with names for its metadata)
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
@@ -115,7 +116,7 @@ def declare(node: Node) -> Settings:
             node.declare_parameter(spec.name, default, _descriptor(spec.metadata))
         except Exception as error:  # rclpy's own two or three types differ between distributions
             raise HandosError(f"parameter {spec.name}: {error}") from None
-    values = {}
+    values: dict[str, Any] = {}
     for spec in fields(Settings):
         value = node.get_parameter(spec.name).value
         values[spec.name] = list(value or []) if spec.name == "cameras" else value

@@ -64,6 +64,7 @@ class CameraStream:
         self._statistics = Statistics()
         self._latest_stamp = 0.0
         self._complaints: dict[str, float] = {}
+        self._assumed_because = ""
         # Held while something is published, so that nothing follows once the stream is closed.
         self._lock = threading.Lock()
         self._session = 0
@@ -163,7 +164,7 @@ class CameraStream:
         )
 
     def _is_too_old(self, stamp: float, max_age: float) -> bool:
-        clock = self._node.get_clock()
+        clock: Any = self._node.get_clock()
         if not max_age or not stamp or clock.ros_time_is_active:
             return False
         age = clock.now().nanoseconds * 1e-9 - stamp
@@ -175,8 +176,8 @@ class CameraStream:
             self._complain(
                 "age",
                 f"all pictures on {self._inputs.image_topic} are dropped: the latest is {age:.1f} s old, "
-                f"max_age is {max_age:g} s. Synchronise the clocks of the machines; for a bag set use_sim_time "
-                "and play it with --clock, or set max_age to 0",
+                f"max_age is {max_age:g} s. Synchronise the machines' clocks; for a bag set use_sim_time and "
+                " play it with --clock, or set max_age to 0",
             )
         return True
 
@@ -191,7 +192,7 @@ class CameraStream:
         return self._tracker(hands, stamp)
 
     def _notice_jump(self, stamp: float) -> None:
-        """A bag that starts over, a simulation that is reset: what is shown and tracked is of another time."""
+        """A bag that starts over, a simulation that is reset: what is shown and tracked is of the past."""
         back = self._latest_stamp - stamp
         if back > 0:
             self._complain(
@@ -210,22 +211,26 @@ class CameraStream:
         )
 
     def _explain_assumed(self) -> None:
-        """Say once why distances rest on a guess, and when they no longer do."""
-        inputs, source = self._inputs, self._statistics.k_source
-        if source == KSource.ASSUMED.name.lower() and "assumed" not in self._complaints:
+        """Say why distances rest on a guess, and when they no longer do; once for each reason."""
+        source, topic = self._statistics.k_source, self._inputs.info_topic
+        if not source:
+            return
+        why = ""
+        if source == KSource.ASSUMED.name.lower():
             why = self._cameras.problem or "no camera_info came"
-            self._complain(
-                "assumed",
-                f"{inputs.info_topic}: {why}. The focal length is assumed to be the picture's longer side, so "
-                "distances are a guess: calibrate the camera, or set camera_file",
-                repeat=float("inf"),
+        if why and why != self._assumed_because:
+            self._node.get_logger().warning(
+                f"{topic}: {why}. The focal length is assumed to be the picture's longer side, so distances "
+                "are a guess: calibrate the camera, or set camera_file"
             )
-        elif source and source != KSource.ASSUMED.name.lower() and self._complaints.pop("assumed", None):
-            self._node.get_logger().info(f"{inputs.info_topic}: intrinsics are known now, from {source}")
+        elif self._assumed_because and not why:
+            self._node.get_logger().info(f"{topic}: intrinsics are known now, from {source}")
+        self._assumed_because = why
 
-    def _complain(self, key: str, text: str, repeat: float = _REPEAT) -> None:
+    def _complain(self, key: str, text: str) -> None:
+        """Log a warning, unless the same was logged lately."""
         now = monotonic()
-        if now - self._complaints.get(key, float("-inf")) >= repeat:
+        if now - self._complaints.get(key, float("-inf")) >= _REPEAT:
             self._complaints[key] = now
             self._node.get_logger().warning(text)
 

@@ -1,0 +1,114 @@
+"""What the node shows: markers, overlay, several cameras, several nodes."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs a ROS 2")
+pytest.importorskip(
+    "handos_ros.msg", reason="needs this package built with colcon and its setup.bash sourced"
+)
+
+from ros.rig import two_hands
+from sensor_msgs.msg import Image
+from visualization_msgs.msg import Marker, MarkerArray
+
+from handos_ros.msg import HandArray
+
+NOTHING = np.zeros((240, 320, 3), np.uint8)
+
+
+def test_markers_vanish_with_their_hands(rig):
+    rig.start()
+    got = rig.listen(HandArray, "/handos/hands")
+    markers = rig.listen(MarkerArray, "/handos/markers")
+    images = rig.publisher(Image, "/image_raw")
+    rig.send(images, rig.image, markers)
+    shown = {(m.ns, m.id) for m in markers[-1].markers}
+    assert len(shown) == len(markers[-1].markers) == 8  # two hands of bones, joints, mesh and label
+    for marker in markers[-1].markers:
+        assert marker.action == Marker.ADD and marker.header == markers[-1].markers[0].header
+        assert marker.header.frame_id == "camera_optical"
+        if marker.type == Marker.TRIANGLE_LIST:
+            assert len(marker.points) == 3 * 160
+    rig.send(images, lambda: rig.image(NOTHING), markers)
+    # The tracker may hold a hand for a moment.
+    assert rig.spin_until(
+        lambda: images.publish(rig.image(NOTHING)) or not got[-1].hands and not _left(markers, shown), 5
+    )
+
+
+def _left(messages, shown):
+    """What a viewer shows after all messages."""
+    left = set()
+    for message in messages:
+        for marker in message.markers:
+            if marker.action == Marker.DELETEALL:
+                left.clear()
+            elif marker.action == Marker.DELETE:
+                left.discard((marker.ns, marker.id))
+            else:
+                left.add((marker.ns, marker.id))
+    return left
+
+
+@pytest.mark.parametrize("ending", ["deactivate", "disable", "sigint"])
+def test_markers_vanish_with_the_node(rig, ending):
+    rig.start()
+    markers = rig.listen(MarkerArray, "/handos/markers")
+    images = rig.publisher(Image, "/image_raw")
+    rig.send(images, rig.image, markers)
+    assert _left(markers, None)
+    if ending == "deactivate":
+        assert rig.change("deactivate")
+    elif ending == "disable":
+        assert rig.enable(False).success
+    else:
+        rig.process.send_signal(2)
+    assert rig.spin_until(lambda: not _left(markers, None), 3)
+
+
+def test_an_overlay_is_drawn_for_listeners_alone(rig):
+    rig.start("--say-drawn")
+    got = rig.listen(HandArray, "/handos/hands")
+    images = rig.publisher(Image, "/image_raw")
+    rig.send(images, rig.image, got, more=3)
+    assert "overlay drawn" not in rig.log
+    overlays = rig.listen(Image, "/handos/overlay")
+    overlay = rig.send(images, rig.image, overlays)
+    assert "overlay drawn" in rig.log
+    assert (overlay.width, overlay.height, overlay.encoding, overlay.step) == (320, 240, "rgb8", 960)
+    assert overlay.header.frame_id == "camera_optical"
+    shown = np.frombuffer(overlay.data, np.uint8).reshape(240, 320, 3)
+    changed = (shown != two_hands()).any(-1)
+    assert changed[80:160, 60:130].mean() > 0.05 and changed[:20, :20].mean() == 0
+    # A second picture of the same size comes whole, and one of another size too.
+    overlay = rig.send(images, lambda: rig.image(NOTHING), overlays, more=2)
+    assert rig.send(images, lambda: rig.image(two_hands(640, 480)), overlays, more=2).width == 640
+    assert rig.set("publish_overlay", False).successful
+    rig.spin(0.1)
+    before = len(overlays)
+    rig.send(images, rig.image, got, more=3)
+    assert len(overlays) == before
+
+
+def test_several_cameras_share_one_network(rig):
+    rig.start("--delay", "0.02", cameras=["left", "right/wrist"])
+    gots = [rig.listen(HandArray, f"/handos/{name}/hands") for name in ("left", "right/wrist")]
+    left, right = (rig.publisher(Image, f"/{name}/image_raw") for name in ("left", "right/wrist"))
+    for _ in range(60):
+        left.publish(rig.image(frame="l"))
+        left.publish(rig.image(frame="l"))  # the louder camera gets no more than its turn
+        right.publish(rig.image(frame="r"))
+        rig.spin(0.02)
+    assert {m.header.frame_id for m in gots[0]} == {"l"} and {m.header.frame_id for m in gots[1]} == {"r"}
+    assert min(map(len, gots)) > 0.7 * max(map(len, gots)) > 5
+
+
+def test_two_nodes_side_by_side(rig):
+    rig.start(ros=("-r", "__ns:=/one", "-r", "__node:=eyes"), wait=False)
+    rig.start(ros=("-r", "__ns:=/two"), wait=False)
+    gots = [rig.listen(HandArray, name) for name in ("/one/eyes/hands", "/two/handos/hands")]
+    images = [rig.publisher(Image, name) for name in ("/one/image_raw", "/two/image_raw")]
+    assert len(rig.send(images[0], rig.image, gots[0]).hands) == 2
+    assert not gots[1]
+    assert len(rig.send(images[1], rig.image, gots[1]).hands) == 2

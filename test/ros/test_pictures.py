@@ -1,0 +1,213 @@
+"""Pictures in, hands out: transports, qualities of service, bad pictures, cameras."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs a ROS 2")
+pytest.importorskip(
+    "handos_ros.msg", reason="needs this package built with colcon and its setup.bash sourced"
+)
+
+from ros.rig import BEST_EFFORT, RELIABLE, image_message, info_message, two_hands
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from handos_ros.msg import Hand, HandArray
+
+
+def test_a_picture_gives_its_hands_under_its_own_header(rig):
+    rig.start()
+    got = rig.listen(HandArray, "/handos/hands")
+    images = rig.publisher(Image, "/image_raw")
+    sent = []
+
+    def fresh():
+        sent.append(rig.image(frame="my_camera_optical"))
+        return sent[-1]
+
+    message = rig.send(images, fresh, got)
+    assert message.header in [image.header for image in sent]
+    assert message.header.frame_id == "my_camera_optical"
+    assert (message.width, message.height) == (320, 240)
+    assert message.k_source == HandArray.K_ASSUMED and message.k[0] == 320
+    assert 0 < message.processing_time.sec + message.processing_time.nanosec * 1e-9 < 1
+    right, left = sorted(message.hands, key=lambda hand: hand.box[0])
+    assert (right.handedness, left.handedness) == (Hand.RIGHT, Hand.LEFT)
+    np.testing.assert_allclose(right.box, [66, 90, 126, 150], atol=3)
+    assert right.id != left.id and min(right.id, left.id) >= 0
+    for hand in (right, left):
+        assert len(hand.vertices) == 3 * 120
+        xyz = np.array([[p.x, p.y, p.z] for p in hand.joints_3d])
+        k = np.array(message.k).reshape(3, 3)
+        uv = (xyz @ k.T)[:, :2] / xyz[:, 2:]
+        np.testing.assert_allclose(uv, [[p.u, p.v] for p in hand.joints_2d], atol=3)
+        assert (hand.wrist.position.x, hand.wrist.position.z) == pytest.approx((xyz[0, 0], xyz[0, 2]))
+
+
+def test_a_picture_without_hands_gives_an_empty_array(rig):
+    rig.start()
+    got = rig.listen(HandArray, "/handos/hands")
+    images = rig.publisher(Image, "/image_raw")
+    message = rig.send(images, lambda: rig.image(np.zeros((240, 320, 3), np.uint8)), got)
+    assert message.hands == [] and message.width == 320
+
+
+def test_compressed_pictures(rig):
+    rig.start(image_transport="compressed", ros=("-r", "image_raw:=/cam/color/image_raw"))
+    got = rig.listen(HandArray, "/handos/hands")
+    images = rig.publisher(CompressedImage, "/cam/color/image_raw/compressed")
+    assert len(rig.send(images, rig.compressed, got).hands) == 2
+
+    # One that was cut off is dropped; the next good one works.
+    cut = rig.compressed()
+    cut.data = cut.data[: len(cut.data) // 2]
+    before = len(got)
+    for _ in range(3):
+        images.publish(cut)
+        rig.spin(0.05)
+    assert len(got) == before and "cut off" in rig.log
+    assert len(rig.send(images, rig.compressed, got).hands) == 2
+
+
+@pytest.mark.parametrize("first", ["publisher", "node"])
+@pytest.mark.parametrize("qos", [RELIABLE, BEST_EFFORT], ids=["reliable", "best_effort"])
+def test_any_publisher_is_heard_whoever_comes_first(rig, qos, first):
+    if first == "publisher":
+        images = rig.node.create_publisher(Image, "/image_raw", qos)
+        rig.start()
+    else:
+        rig.start()
+        images = rig.node.create_publisher(Image, "/image_raw", qos)
+    got = rig.listen(HandArray, "/handos/hands")
+    assert len(rig.send(images, rig.image, got).hands) == 2
+
+    def subscribed():
+        infos = rig.node.get_subscriptions_info_by_topic("/image_raw")
+        return [info.qos_profile.reliability for info in infos] == [qos.reliability]
+
+    # Within a second or two the subscription offers what the publisher has.
+    assert rig.spin_until(subscribed, 5)
+    assert len(rig.send(images, rig.image, got).hands) == 2
+
+
+def _truncated(message):
+    message.data = message.data[: len(message.data) // 2]
+
+
+def _zero_sized(message):
+    message.width = message.height = message.step = 0
+    message.data = message.data[:0]
+
+
+def _wrong_step(message):
+    message.step = 17
+
+
+def _unknown_encoding(message):
+    message.encoding = "rgb5.5"
+
+
+def _depth(message):
+    message.encoding = "16UC1"
+    message.step = 2 * message.width
+
+
+BAD = {
+    _truncated: "cut off",
+    _zero_sized: "no pixels",
+    _wrong_step: "step of 17 bytes",
+    _unknown_encoding: "unknown encoding 'rgb5.5'",
+    _depth: "16UC1 is depth",
+}
+
+
+def test_bad_pictures_are_dropped_counted_and_reported(rig):
+    from diagnostic_msgs.msg import DiagnosticArray
+
+    rig.start()
+    got = rig.listen(HandArray, "/handos/hands")
+    diagnostics = rig.listen(DiagnosticArray, "/diagnostics")
+    images = rig.publisher(Image, "/image_raw")
+    rig.send(images, rig.image, got)
+    for spoil, reason in BAD.items():
+        before = len(got)
+        message = rig.image()
+        spoil(message)
+        images.publish(message)
+        assert rig.spin_until(lambda reason=reason: reason in rig.log, 5), (reason, rig.log)
+        assert len(got) == before
+        rig.send(images, rig.image, got)
+    assert "/image_raw" in rig.log and "Traceback" not in rig.log
+
+    def counted():
+        values = [{pair.key: pair.value for pair in s.values} for m in diagnostics for s in m.status]
+        return any(v.get("dropped, bad") == str(len(BAD)) for v in values)
+
+    assert rig.spin_until(counted, 5)
+
+
+def test_padded_rows_and_other_encodings_show_the_same_hands(rig):
+    rig.start()
+    got = rig.listen(HandArray, "/handos/hands")
+    images = rig.publisher(Image, "/image_raw")
+
+    def padded():
+        padded = np.full((240, 340, 3), 7, np.uint8)
+        padded[:, :320] = two_hands()[..., ::-1]
+        message = image_message(padded, rig.header())
+        message.width, message.encoding = 320, "bgr8"
+        return message
+
+    message = rig.send(images, padded, got)
+    assert [hand.handedness for hand in sorted(message.hands, key=lambda h: h.box[0])] == [1, 0]
+    assert message.width == 320
+
+
+def test_intrinsics_come_late_and_at_another_size(rig):
+    rig.start()
+    got = rig.listen(HandArray, "/handos/hands")
+    images = rig.publisher(Image, "/image_raw")
+    infos = rig.publisher(CameraInfo, "/camera_info")
+    assert rig.send(images, rig.image, got).k_source == HandArray.K_ASSUMED
+    far = got[-1].hands[0].joints_3d[0].z
+    assert rig.spin_until(lambda: "camera_info: no camera_info came" in rig.log, 5), rig.log
+
+    for info in (info_message(640.0), info_message(1280.0, 640, 480)):
+        infos.publish(info)
+        assert rig.spin_until(lambda: rig.send(images, rig.image, got).k[0] == 640, 5)
+        assert got[-1].k_source == HandArray.K_CAMERA_INFO
+        assert got[-1].hands[0].joints_3d[0].z == pytest.approx(2 * far, rel=0.02)
+        # Back to nothing known, between the two.
+        infos.publish(info_message(0.0))
+        assert rig.spin_until(lambda: rig.send(images, rig.image, got).k_source == HandArray.K_ASSUMED, 5)
+    assert rig.spin_until(lambda: "K of zeros" in rig.log, 5)
+    rig.spin(1.5)
+    assert rig.log.count("K of zeros") == 1
+
+    # A crop is not a resize: nobody knows where the picture was cut out.
+    before = len(got)
+    infos.publish(info_message(500.0, 320, 100))
+    assert rig.spin_until(lambda: images.publish(rig.image()) or "another shape" in rig.log, 5)
+    infos.publish(info_message(640.0))
+    assert rig.spin_until(lambda: rig.send(images, rig.image, got).k[0] == 640, 5) and len(got) > before
+
+
+def test_a_calibration_file_stands_above_camera_info(rig, tmp_path):
+    file = tmp_path / "left.yaml"
+    file.write_text(
+        "image_width: 320\nimage_height: 240\n"
+        "camera_matrix: {rows: 3, cols: 3, data: [400, 0, 160, 0, 400, 120, 0, 0, 1]}\n"
+    )
+    rig.start(camera_file=str(tmp_path / "{camera}.yaml"), cameras=["left"])
+    got = rig.listen(HandArray, "/handos/left/hands")
+    infos = rig.publisher(CameraInfo, "/left/camera_info")
+    images = rig.publisher(Image, "/left/image_raw")
+    infos.publish(info_message(640.0))
+    message = rig.send(images, rig.image, got)
+    assert message.k_source == HandArray.K_PARAMETER and message.k[0] == 400
+
+
+def test_a_missing_calibration_file_is_named(rig):
+    rig.start(camera_file="/nowhere/at_all.yaml", wait=False)
+    assert rig.spin_until(lambda: "/nowhere/at_all.yaml" in rig.log), rig.log
+    assert "cannot configure" in rig.log and "Traceback" not in rig.log
+    assert rig.process.poll() is None
