@@ -25,6 +25,9 @@ from handos_ros.inference.letterbox import Letterbox
 PLAUSIBLE_FACTOR = 3.0
 """Reprojection is not believed where its depth is off the network's by more than this factor."""
 
+_LENS_MARGIN = 0.25
+"""How far beyond the picture, in longer sides of it, a lens's distortion is still believed."""
+
 _MIN_SPREAD = 1.0
 """Pixels of the network picture, root mean square: joints closer together than this tell no depth."""
 
@@ -169,8 +172,9 @@ def focal_lengths(camera: Camera, rays: NDArray) -> NDArray[np.float64]:
 def to_rays(camera: Camera, points: NDArray) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Picture points (..., 2) px -> points on the plane z = 1, and (...) whether distortion allows them.
 
-    Distortion is fitted to what the lens sees. Beyond it the polynomial folds back and cannot be
-    inverted; a joint predicted out there gets the ray of the lens without distortion, marked as false.
+    Distortion is fitted to what the lens sees. Well beyond it the polynomial folds back and cannot be
+    inverted, or has another inverse; a joint predicted out there gets the ray of the lens without
+    distortion, marked as false.
     """
     if not len(camera.distortion):
         return camera.undistorted(points), np.ones(points.shape[:-1], bool)
@@ -178,5 +182,7 @@ def to_rays(camera: Camera, points: NDArray) -> tuple[NDArray[np.float64], NDArr
     again = camera.project(np.concatenate([rays, np.ones_like(rays[..., :1])], -1))
     with np.errstate(invalid="ignore"):
         good = (np.abs(again - points) < 0.5).all(-1)
+    size = np.array([camera.width, camera.height])
+    good &= (np.abs(points - (size - 1) / 2) < size / 2 + _LENS_MARGIN * size.max()).all(-1)
     plain = Camera(camera.k, camera.width, camera.height).undistorted(points)
     return np.where(good[..., None], rays, plain), good
