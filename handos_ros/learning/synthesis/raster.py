@@ -15,6 +15,9 @@ EMPTY = 0
 """Value of `Raster.key` where no triangle covers the pixel."""
 
 _FACE_BITS = 31
+_CACHED = 1 << 16
+"""Pixels in work at a time on a CPU: some ten arrays of them stay in its second-level cache."""
+
 _LAST_FACE = (1 << _FACE_BITS) - 1
 
 
@@ -36,13 +39,14 @@ def rasterise(corners: Tensor, picture: Tensor, size: tuple[int, int, int]) -> T
     b, height, width = size
     keys = torch.zeros(b * height * width, dtype=torch.int64, device=corners.device)
     rows = _rows(corners, picture, height, width)
-    owner, place = expand(rows.count)
-    inverse_depth = rows.inverse_depth.index_select(0, owner)
-    inverse_depth += rows.step.index_select(0, owner) * place
-    key = inverse_depth.view(torch.int32).to(torch.int64) << 32
-    key |= rows.rank.index_select(0, owner)
-    pixel = rows.pixel.index_select(0, owner) + place
-    keys.scatter_reduce_(0, pixel, key, "amax")
+    for piece in _pieces(rows.count):
+        owner, place = expand(rows.count[piece])
+        inverse_depth = rows.inverse_depth[piece].index_select(0, owner)
+        inverse_depth += rows.step[piece].index_select(0, owner) * place
+        key = inverse_depth.view(torch.int32).to(torch.int64) << 32
+        key |= rows.rank[piece].index_select(0, owner)
+        pixel = rows.pixel[piece].index_select(0, owner) + place
+        keys.scatter_reduce_(0, pixel, key, "amax")
     return keys
 
 
@@ -69,6 +73,16 @@ def expand(count: Tensor) -> tuple[Tensor, Tensor]:
     owner = marks[:total].cumsum(0) - 1
     place = torch.arange(total, device=count.device) - starts.index_select(0, owner)
     return owner, place
+
+
+def _pieces(count: Tensor) -> list[slice]:
+    """Cut rows into pieces whose pixels fit a CPU's cache; a GPU takes them all at once."""
+    ends = count.cumsum(0)
+    total = int(ends[-1]) if len(ends) and count.device.type == "cpu" else 0
+    if total <= _CACHED:
+        return [slice(None)]
+    cuts = torch.searchsorted(ends, torch.arange(_CACHED, total, _CACHED)).tolist()
+    return [slice(a, b) for a, b in zip([0, *cuts], [*cuts, len(count)], strict=True)]
 
 
 class _Rows:
@@ -99,9 +113,7 @@ def _rows(corners: Tensor, picture: Tensor, height: int, width: int) -> _Rows:
 
     first = ay.clamp(0, height).ceil()
     last = cy.clamp(0, height).ceil()
-    table = torch.stack(
-        [first, ax, ay, long, bx, by, upper, lower, az, step_x, step_y, nearest, farthest], 1
-    )
+    table = torch.stack([first, ax, ay, long, bx, by, upper, lower, az, step_x, step_y, nearest, farthest], 1)
     owner, place = expand((last - first).to(torch.int64).clamp_(min=0))
     table = table.index_select(0, owner)
     first, ax, ay, long, bx, by, upper, lower, az, step_x, step_y, nearest, farthest = table.unbind(1)
