@@ -24,6 +24,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights", metavar="PATH", help="its weights, a file or folder (default: those of the package)"
     )
     group.add_argument(
+        "--hand-model",
+        metavar="PATH",
+        help="the user's own MANO file, for networks that give MANO's mesh (default: the network's own mesh)",
+    )
+    group.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where it runs (default: auto)"
     )
     group.add_argument(
@@ -67,6 +72,7 @@ def load_pipeline(args: argparse.Namespace, *, threads: int | None = None) -> Pi
         weights=args.weights,
         device=args.device,
         backend=args.backend,
+        hand_model=args.hand_model,
         min_score=args.min_score,
         max_hands=args.max_hands,
         threads=threads,

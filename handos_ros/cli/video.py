@@ -1,0 +1,289 @@
+"""Find the hands in a video file or before a camera.
+
+A file NAME.mp4 gives NAME_overlay.mp4, the same video with its hands drawn over it, and NAME.jsonl: for
+each frame one line of json as `handos image` writes it, with the frame's number and its time in seconds.
+Hands keep their id from frame to frame.
+
+  handos video clip.mp4 -o hands
+  handos video 0                     the first camera, in a window; q ends it
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import IO, TYPE_CHECKING
+
+from handos_ros.cli import common
+from handos_ros.errors import DataError, HandosError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from handos_ros.files.videos import Frame, Source, VideoOutput
+    from handos_ros.hands import Camera, Hands
+    from handos_ros.inference.pipeline import Pipeline
+    from handos_ros.video.tracker import Tracker
+
+_IN_FLIGHT = 6
+# A container's own count is an estimate in some formats.
+_COUNT_TOLERANCE = 0.01
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `handos video`."""
+    parser.add_argument("source", metavar="FILE|0", help="a video file, or the number of a camera")
+    parser.add_argument("-o", "--output", metavar="DIR", help="folder for the results; needed for a file")
+    parser.add_argument("--no-overlay", action="store_true", help="write no video, only json lines")
+    parser.add_argument("--no-window", action="store_true", help="open no window for a camera")
+    parser.add_argument(
+        "--smoothing",
+        type=common.fraction,
+        default=0.5,
+        metavar="0..1",
+        help="how much a hand is steadied over time; 0 leaves it as the network saw it (default: 0.5)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace results that are there already")
+    common.add_model_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Work through the video; what was done is kept, whatever ends it."""
+    from handos_ros.files.atomic import refuse_existing
+    from handos_ros.files.videos import LiveCamera, VideoFile
+    from handos_ros.video.tracker import Tracker
+
+    started = perf_counter()
+    camera = common.load_camera(args)
+    live = args.source.isdecimal()
+    window = live and not args.no_window and _may_open_window(must=args.output is None)
+    if args.output is None and not live:
+        raise DataError("-o DIR is missing: where shall the results go?")
+    if args.output is None and not window:
+        raise DataError("neither a window nor an output: give -o DIR")
+    lines, video = _outputs(args, live)
+    for path in filter(None, (lines, video)):
+        refuse_existing(path, overwrite=args.overwrite)
+
+    with ExitStack() as stack:
+        source: VideoFile | LiveCamera = LiveCamera(int(args.source)) if live else VideoFile(args.source)
+        stack.callback(source.close)
+        if not source.rate_is_known:
+            common.warn(f"{args.source}: does not tell its rate; {source.rate:g} frames/s is assumed")
+        pipeline = common.load_pipeline(args)
+        stack.callback(pipeline.close)
+        interruption = stack.enter_context(common.Interruption())
+        tracker = Tracker(smoothing=args.smoothing)
+        work = _Work(args.source, pipeline, camera, tracker, live, draw=window or video is not None)
+        with _Results(lines, video, source.rate, live, args.overwrite).opened() as results:
+            work.run(source, results, interruption, window)
+    seconds = perf_counter() - started
+    print(
+        f"{work.frames} frames, {work.hands} hands, {work.failed} failed, {seconds:.1f} s "
+        f"({work.frames / seconds:.1f} frames/s)" + (f"; results in {args.output}" if args.output else "")
+    )
+    whole = _is_whole(args.source, source.count, work.frames) or interruption.asked or work.ended_by_user
+    if interruption.asked and not live:
+        raise KeyboardInterrupt
+    return 0 if whole and not work.failed and not work.other_sizes else 1
+
+
+def _outputs(args: argparse.Namespace, live: bool) -> tuple[Path | None, Path | None]:
+    """The files of json lines and of the overlay video."""
+    if args.output is None:
+        return None, None
+    stem = f"camera{args.source}" if live else Path(args.source).stem
+    folder = Path(args.output)
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file; -o names a folder")
+    return folder / f"{stem}.jsonl", None if args.no_overlay else folder / f"{stem}_overlay.mp4"
+
+
+def _may_open_window(must: bool) -> bool:
+    from handos_ros.drawing.window import why_no_window
+
+    reason = why_no_window()
+    if reason is None:
+        return True
+    if must:
+        raise DataError(f"no window can be opened: {reason}; or write the results to a folder with -o DIR")
+    common.warn(f"no window is opened: {reason}")
+    return False
+
+
+def _is_whole(name: str, count: int | None, frames: int) -> bool:
+    """Whether the file gave as many frames as it says it has; complains if not."""
+    if count is None or frames >= count - max(2, _COUNT_TOLERANCE * count):
+        return True
+    common.complain(
+        f"{name}: of {count} frames the first {frames} could be read; the file is damaged or was cut off. "
+        "The results hold those"
+    )
+    return False
+
+
+class _Work:
+    """The network and the tracker on one frame after the other, reading and writing beside them."""
+
+    def __init__(
+        self,
+        name: str,
+        pipeline: Pipeline,
+        camera: Camera | None,
+        tracker: Tracker,
+        live: bool,
+        draw: bool,
+    ) -> None:
+        self.frames = self.hands = self.failed = self.other_sizes = 0
+        self.ended_by_user = False
+        self._name, self._pipeline, self._camera, self._tracker = name, pipeline, camera, tracker
+        self._live, self._draw = live, draw
+        self._size: tuple[int, ...] | None = None
+
+    def run(
+        self, source: Source, results: _Results, interruption: common.Interruption, window: bool
+    ) -> None:
+        """Until the source ends, the user has seen enough, or the disk is full."""
+        # A camera's pictures are worth showing only while they are new.
+        depth = 1 if self._live else _IN_FLIGHT
+        waiting: deque[Future[NDArray[np.uint8] | None]] = deque()
+        with (
+            common.progress(source.count, "frame") as bar,
+            ThreadPoolExecutor(1, thread_name_prefix="write") as writer,
+        ):
+            for frame in _frames(source, depth):
+                if interruption.asked or self.ended_by_user:
+                    break
+                hands, error = self._look(frame)
+                waiting.append(writer.submit(self._finish, frame, hands, error, results))
+                while len(waiting) >= depth:
+                    self._show(waiting.popleft().result(), window)
+                self.frames += 1
+                self.hands += len(hands)
+                bar.update()
+            for future in waiting:
+                future.result()
+        if not self.frames:
+            raise DataError(f"{self._name}: not a single frame could be read")
+        if self.failed > 1:
+            common.complain(f"{self._name}: the same or the like with {self.failed - 1} more frames")
+        if self.other_sizes:
+            common.complain(f"{self._name}: {self.other_sizes} frames have another size than the first")
+
+    def _look(self, frame: Frame) -> tuple[Hands, str | None]:
+        """The frame's hands, or none and what was wrong with it."""
+        from handos_ros.hands import Camera, Hands
+
+        height, width = frame.image.shape[:2]
+        if self._size is None:
+            self._size = (height, width)
+        self.other_sizes += (height, width) != self._size
+        try:
+            hands = self._pipeline(frame.image, self._camera, mesh=self._draw)
+            return self._tracker(hands, frame.time), None
+        except HandosError as error:
+            if frame.number == 0:
+                raise  # the next ones will be no better
+            if not self.failed:
+                common.complain(f"{self._name}: frame {frame.number}: {error}")
+            self.failed += 1
+            return Hands.empty(Camera.assumed(width, height)), str(error)
+
+    def _finish(
+        self, frame: Frame, hands: Hands, error: str | None, results: _Results
+    ) -> NDArray[np.uint8] | None:
+        """In the writer's thread: draw and write."""
+        from handos_ros.drawing.overlay import draw_hands
+        from handos_ros.files.results import hands_to_dict
+
+        record = {"image": self._name, "frame": frame.number, "time": round(frame.time, 6)}
+        record |= hands_to_dict(self._name, hands, self._pipeline.model_id)
+        if error is not None:
+            record["error"] = error
+        overlay = draw_hands(frame.image, hands, self._pipeline.hand_model) if self._draw else None
+        results.write(record, overlay, frame.time)
+        return overlay
+
+    def _show(self, overlay: NDArray[np.uint8] | None, window: bool) -> None:
+        if window and overlay is not None:
+            from handos_ros.drawing.window import show
+
+            self.ended_by_user |= not show("handos", overlay)
+
+
+def _frames(source: Source, depth: int) -> Iterator[Frame]:
+    """Frames, read ahead by a thread."""
+    from handos_ros.files.ahead import map_ahead
+
+    with closing(map_ahead(lambda _: source.read(), itertools.count(), workers=1, depth=depth)) as ahead:
+        for _, future in ahead:
+            frame = future.result()
+            if frame is None:
+                return
+            yield frame
+
+
+class _Results:
+    """The json lines and the overlay video, as far as they are wanted.
+
+    Args:
+        lines, video: final names, None for what is not wanted.
+        rate: frames per second of the video.
+        live: the frames come from a camera, at their own pace.
+        overwrite: replace what is there.
+    """
+
+    def __init__(
+        self, lines: Path | None, video: Path | None, rate: float, live: bool, overwrite: bool
+    ) -> None:
+        self._names = (lines, video)
+        self._rate, self._live, self._overwrite = rate, live, overwrite
+        self._lines: IO[str] | None = None
+        self._partial: Path | None = None
+        self._video: VideoOutput | None = None
+        self._frames = 0
+
+    @contextmanager
+    def opened(self) -> Iterator[_Results]:
+        """Files that appear when the block ends well."""
+        from handos_ros.files.atomic import whole
+
+        lines, video = self._names
+        with ExitStack() as stack:
+            if lines is not None:
+                partial = stack.enter_context(whole(lines, overwrite=self._overwrite))
+                self._lines = stack.enter_context(partial.open("w", encoding="utf-8"))
+            if video is not None:
+                self._partial = stack.enter_context(whole(video, overwrite=self._overwrite))
+            yield self
+            if self._lines is not None:
+                self._lines.flush()
+            if self._video is not None:
+                self._video.close()
+
+    def write(self, record: dict, overlay: NDArray[np.uint8] | None, time: float) -> None:
+        """Add a frame; a camera's is repeated, or left out, so that the video's clock stays true."""
+        from handos_ros.files.atomic import naming
+        from handos_ros.files.results import dump_json
+        from handos_ros.files.videos import VideoOutput
+
+        lines, video = self._names
+        if self._lines is not None and lines is not None:
+            with naming(lines):
+                self._lines.write(dump_json(record) + "\n")
+        if self._partial is None or video is None or overlay is None:
+            return
+        if self._video is None:
+            height, width = overlay.shape[:2]
+            self._video = VideoOutput(self._partial, self._rate, width, height, name=video)
+        due = int(time * self._rate) + 1 if self._live else self._frames + 1
+        while self._frames < due:
+            self._video.write(overlay)
+            self._frames += 1

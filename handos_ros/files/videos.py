@@ -1,0 +1,224 @@
+"""Frames out of video files and cameras, and frames into video files."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from handos_ros.errors import DataError
+from handos_ros.files.atomic import DiskFullError
+
+_USUAL_RATE = 30.0
+# The index at the end of a video file and the results' last lines need some room, too.
+_LEAST_FREE_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame.
+
+    Attributes:
+        number: of the frame, from 0.
+        time: s since the first frame.
+        image: (H, W, 3) uint8 RGB, upright.
+    """
+
+    number: int
+    time: float
+    image: NDArray[np.uint8]
+
+
+class Source(Protocol):
+    """Where frames come from."""
+
+    rate: float
+    """Frames per second."""
+    rate_is_known: bool
+    """Whether the file or camera told the rate."""
+    count: int | None
+    """How many frames there are, by the file's own word; None where it does not say."""
+
+    def read(self) -> Frame | None:
+        """The next frame, None after the last."""
+        ...
+
+    def close(self) -> None:
+        """No more frames are wanted."""
+        ...
+
+
+class VideoFile:
+    """Frames of a video file, each in turn.
+
+    Raises:
+        DataError: if the file is missing or is no video.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        if not os.path.exists(path):
+            raise DataError(f"{path}: no such file")
+        if os.path.isdir(path):
+            raise DataError(f"{path} is a folder; `handos image` takes folders of pictures")
+        self._capture = cv2.VideoCapture(str(path))
+        if not self._capture.isOpened():
+            raise DataError(f"{path}: no video that OpenCV reads, or one that was cut off before its end")
+        self.rate, self.rate_is_known = _rate(self._capture)
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.count = int(count) if math.isfinite(count) and 0 < count < 1e9 else None
+        self._number = 0
+        self._start: float | None = None
+        self._time = -1.0
+
+    def read(self) -> Frame | None:
+        """The next frame, None where no more can be read."""
+        try:
+            there, image = self._capture.read()
+        except cv2.error:
+            there = False
+        if not there:
+            return None
+        stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if self._start is None:
+            self._start = stamp
+        stamp -= self._start
+        if not math.isfinite(stamp) or stamp <= self._time:
+            # Not every container has stamps.
+            stamp = max(self._number / self.rate, self._time + 1e-3)
+        self._time = stamp
+        frame = Frame(self._number, stamp, np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB)))
+        self._number += 1
+        return frame
+
+    def close(self) -> None:
+        """Close the file."""
+        self._capture.release()
+
+
+class LiveCamera:
+    """The newest frame of a camera: what comes while the network works is dropped, not queued.
+
+    Args:
+        number: of the camera, 0 is the first.
+
+    Raises:
+        DataError: if there is no such camera; names those that there are.
+    """
+
+    count: int | None = None
+
+    def __init__(self, number: int) -> None:
+        self._capture = cv2.VideoCapture(number)
+        if not self._capture.isOpened():
+            found = ", ".join(camera_devices())
+            hint = f"there are {found}: is it in use, or not yours to read?" if found else "none was found"
+            raise DataError(f"camera {number} cannot be opened; {hint}")
+        self.rate, self.rate_is_known = _rate(self._capture)
+        self._newest: NDArray[np.uint8] | None = None
+        self._stamp = self._start = 0.0
+        self._count = 0
+        self._ended = False
+        self._arrival = threading.Condition()
+        self._thread = threading.Thread(target=self._grab, name="camera", daemon=True)
+        self._thread.start()
+
+    def read(self) -> Frame | None:
+        """The newest frame that was not given yet; waits for it. None when the camera is gone."""
+        with self._arrival:
+            self._arrival.wait_for(lambda: self._newest is not None or self._ended)
+            image, stamp, self._newest = self._newest, self._stamp, None
+        if image is None:
+            return None
+        frame = Frame(self._count, stamp - self._start, np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB)))
+        self._count += 1
+        return frame
+
+    def close(self) -> None:
+        """Give the camera back."""
+        self._ended = True
+        self._thread.join(timeout=2)
+        self._capture.release()
+
+    def _grab(self) -> None:
+        while not self._ended:
+            there, image = self._capture.read()
+            with self._arrival:
+                if there:
+                    self._newest, self._stamp = np.asarray(image, np.uint8), time.monotonic()
+                    self._start = self._start or self._stamp
+                else:
+                    self._ended = True
+                self._arrival.notify_all()
+
+
+def _rate(capture: cv2.VideoCapture) -> tuple[float, bool]:
+    """Frames per second, and whether the source told them."""
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    known = math.isfinite(rate) and 0 < rate <= 1000
+    return (rate if known else _USUAL_RATE), known
+
+
+def camera_devices() -> list[str]:
+    """The camera devices of this machine, as far as Linux shows them."""
+    return sorted(glob("/dev/video[0-9]*"))
+
+
+class VideoOutput:
+    """An mp4 file that frames are written to, all of one size.
+
+    Args:
+        path: ends in `.mp4`; see `whole` for a name that is safe to write under.
+        rate: frames per second.
+        width, height: px; an odd one loses its last column or row, which mp4 cannot hold.
+        name: the file's final name, for messages.
+
+    Raises:
+        DataError: if the file cannot be opened.
+    """
+
+    def __init__(self, path: Path, rate: float, width: int, height: int, *, name: Path) -> None:
+        self._path, self._name = path, name
+        self._size = (width, height)
+        self._written = 0
+        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, self._size)
+        if not self._writer.isOpened():
+            raise DataError(f"{name}: OpenCV cannot write a {width}x{height} mp4 video at {rate:g} frames/s")
+
+    def write(self, image: NDArray[np.uint8]) -> None:
+        """Add an (H, W, 3) uint8 RGB frame; one of another size is stretched to the video's.
+
+        Raises:
+            DiskFullError: when hardly any room is left.
+        """
+        if self._written % 30 == 0 and shutil.disk_usage(self._path.parent).free < _LEAST_FREE_BYTES:
+            raise DiskFullError(f"{self._name}: cannot be written: no space left on the disk")
+        if (image.shape[1], image.shape[0]) != self._size:
+            image = np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_AREA))
+        self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        self._written += 1
+
+    def close(self) -> None:
+        """Finish the file and see whether it holds what was written: OpenCV's writer never says.
+
+        Raises:
+            DataError: if frames are missing.
+        """
+        self._writer.release()
+        capture = cv2.VideoCapture(str(self._path))
+        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+        capture.release()
+        if count != self._written:
+            raise DiskFullError(
+                f"{self._name}: cannot be written: of {self._written} frames {max(count, 0)} arrived in the "
+                "file; is the disk full?"
+            )
