@@ -83,7 +83,7 @@ def _run_network(
 ) -> tuple[dict[str, Prediction], list[Prediction] | None, int, dict[str, object]]:
     """Predictions by file name, those on the negatives, how many pictures failed, and what ran."""
     from handos_ros.errors import DataError
-    from handos_ros.learning.datasets.coco_keypoints import read_picture
+    from handos_ros.learning.datasets.reading import read_picture
     from handos_ros.learning.evaluation.predictions import predict
     from handos_ros.learning.evaluation.real_pictures import AP_MIN_SCORE
 

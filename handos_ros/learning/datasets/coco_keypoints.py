@@ -8,17 +8,16 @@ values, row by row).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from handos_ros.errors import DataError
 from handos_ros.hands import JOINT_NAMES, LEFT, NUM_JOINTS, RIGHT
+from handos_ros.learning.datasets.reading import read_json, read_picture
 from handos_ros.learning.sample import SIDE_UNKNOWN, Sample
 
 _SIDES = {"left": LEFT, "right": RIGHT, None: SIDE_UNKNOWN}
@@ -78,33 +77,8 @@ class CocoKeypoints:
         return (self[i] for i in range(len(self)))
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB as stored, EXIF rotation ignored, as COCO's labels expect.
-
-    Raises:
-        DataError: naming the file that is missing or is no picture.
-    """
-    import cv2
-
-    try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise DataError(f"{path}: cannot read the picture: {error.strerror}") from None
-    # cv2.imdecode raises on an empty buffer and returns None on a damaged one.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    picture = cv2.imdecode(data, flags) if len(data) else None
-    if picture is None:
-        raise DataError(f"{path}: not a picture, or a damaged one")
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
-
-
 def _parse(path: Path) -> list[PictureEntry]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot read the annotations: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a json file: {error}") from None
+    content = read_json(path)
     try:
         images, annotations = content["images"], content["annotations"]
         by_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in images}
