@@ -71,11 +71,8 @@ def check_python(ros: str) -> None:
 
 def check_tools() -> None:
     """Look for what turns messages into code."""
-    missing = [
-        name
-        for name, commands in (("a C++ compiler", ("c++", "g++", "clang++")), ("CMake", ("cmake",)), ("make", ("make",)))
-        if not any(shutil.which(command) for command in commands)
-    ]
+    wanted = {"a C++ compiler": ("c++", "g++", "clang++"), "CMake": ("cmake",), "make": ("make",)}
+    missing = [name for name, programs in wanted.items() if not any(map(shutil.which, programs))]
     if missing:
         raise SetUpError(f"{' and '.join(missing)} not found: sudo apt install build-essential cmake")
 
