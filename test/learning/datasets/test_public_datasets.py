@@ -10,10 +10,13 @@ import pytest
 
 from handos_ros.errors import DataError
 from handos_ros.learning.datasets import dexycb
+from handos_ros.learning.datasets.coco_wholebody import CocoWholeBodyHands
+from handos_ros.learning.datasets.comphand import CompHand
 from handos_ros.learning.datasets.dexycb import DexYcb
 from handos_ros.learning.datasets.freihand import FreiHand
 from handos_ros.learning.datasets.hint import HInt
-from handos_ros.learning.datasets.ho3d import Ho3d, from_ho3d
+from handos_ros.learning.datasets.ho3d import H2o3d, Ho3d, from_ho3d
+from handos_ros.learning.datasets.onehand10k import OneHand10K
 
 RNG = np.random.default_rng(0)
 K = np.array([[250.0, 0, 112], [0, 260, 110], [0, 0, 1]])
@@ -229,6 +232,146 @@ def test_ho3ds_pickles_run_nothing(ho3d, capsys):
         Ho3d(folder)[0]
     with pytest.raises(DataError, match="no split 'test'"):
         Ho3d(folder, "test")
+
+
+def test_ho3ds_frames_without_a_label_are_no_evidence_of_absence(ho3d):
+    folder, _ = ho3d
+    path = folder / "train" / "ABF10" / "meta" / "0003.pkl"
+    path.write_bytes(pickle.dumps({"camMat": K, "handJoints3D": None}, protocol=2))
+    sample = Ho3d(folder)[0]
+    assert len(sample) == 0 and not sample.exhaustive
+
+
+# H2O-3D
+
+
+def test_h2o3d_has_both_hands_and_tells_the_joints_that_are_unsure(tmp_path):
+    right, left = hand(), hand()
+    trusted = np.ones(21)
+    trusted[16] = 0  # in HO-3D's order the thumb's tip
+    meta = {
+        "camMat": K, "rightHandJoints3D": to_ho3d(right), "leftHandJoints3D": to_ho3d(left),
+        "jointValidRight": np.ones(21), "jointValidLeft": trusted,
+    }  # fmt: skip
+    picture(tmp_path / "train" / "A" / "rgb" / "0000.jpg")
+    path = tmp_path / "train" / "A" / "meta" / "0000.pkl"
+    path.parent.mkdir()
+    path.write_bytes(pickle.dumps(meta, protocol=2))
+    (tmp_path / "train.txt").write_text("A/0000\n")
+    sample = H2o3d(tmp_path)[0]
+    assert sample.handedness.tolist() == [1, 0] and sample.exhaustive
+    np.testing.assert_allclose(sample.joints_3d, [right, left], rtol=1e-5)
+    assert sample.has_joints_3d.tolist() == [True, False]
+    assert sample.joints_2d_weight[0].all() and np.flatnonzero(sample.joints_2d_weight[1] == 0).tolist() == [
+        4
+    ]
+    path.write_bytes(pickle.dumps({**meta, "jointValidLeft": np.zeros(21)}, protocol=2))
+    sample = H2o3d(tmp_path)[0]
+    assert sample.handedness.tolist() == [1] and not sample.exhaustive
+
+
+# COCO-WholeBody
+
+
+@pytest.fixture
+def wholebody(tmp_path):
+    def person(number, image, **valid):
+        out = {"id": number, "image_id": image, "iscrowd": 0}
+        for i, name in enumerate(("left", "right")):
+            out[f"{name}hand_box"] = [10.0 + i, 20.0, 30.0, 40.0]
+            out[f"{name}hand_kpts"] = [v for j in range(21) for v in (10.0 + j, 20.0 + i, [2, 1, 0][j % 3])]
+            out[f"{name}hand_valid"] = valid.get(name, False)
+        return out
+
+    images = [{"id": i, "file_name": f"{i:012d}.jpg", "width": 200, "height": 100} for i in (1, 2, 3)]
+    people = [
+        person(1, 1, left=True),
+        person(2, 1, left=True, right=True),
+        person(3, 2),
+        person(4, 3, right=True),
+    ]
+    people[3]["iscrowd"] = 1
+    for image in images:
+        picture(tmp_path / "val2017" / image["file_name"], 200, 100)
+    path = tmp_path / "wholebody.json"
+    path.write_text(json.dumps({"images": images, "annotations": people}))
+    return path, tmp_path / "val2017"
+
+
+def test_wholebodys_valid_flags_choose_the_hands(wholebody):
+    dataset = CocoWholeBodyHands(*wholebody)
+    assert len(dataset) == 1
+    sample = dataset[0]
+    assert sample.handedness.tolist() == [0, 0, 1] and not sample.exhaustive
+    assert sample.boxes[2].tolist() == [11, 20, 41, 60]
+    assert sample.joints_2d[2, 3].tolist() == [13, 21]
+    assert sample.joints_2d_weight[0, :3].tolist() == [1, 1, 0]
+    assert sample.visibility[0, :2].tolist() == [1, 0] and np.isnan(sample.visibility[0, 2])
+
+
+def test_wholebodys_faults_are_named(wholebody, tmp_path):
+    path, images = wholebody
+    with pytest.raises(DataError, match="nowhere"):
+        CocoWholeBodyHands(path, tmp_path / "nowhere")
+    content = json.loads(path.read_text())
+    content["annotations"][0]["lefthand_kpts"] = [1, 2, 3]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="annotation 1"):
+        CocoWholeBodyHands(path, images)
+
+
+# OneHand10K
+
+
+def test_onehand10ks_minus_ones_are_joints_without_a_label(tmp_path):
+    picture(tmp_path / "Test" / "source" / "7.jpg", 300, 200)
+    joints = [[50 + 4 * j, 60 + 2 * j] for j in range(21)]
+    joints[8] = [-1, -1]
+    hidden = [[-1, -1]] * 15 + joints[15:]
+
+    def line(name, points):
+        return f"{name},300,200,1," + ",".join(str(v) for point in points for v in point)
+
+    path = tmp_path / "Test" / "label_joint.txt"
+    path.write_text(line("7.jpg", joints) + "\n" + line("8.jpg", hidden) + "\n")
+    dataset = OneHand10K(tmp_path, "test")
+    assert len(dataset) == 1  # the second shows too few joints
+    sample = dataset[0]
+    assert np.flatnonzero(sample.joints_2d_weight[0] == 0).tolist() == [8] and np.isnan(
+        sample.visibility[0, 8]
+    )
+    assert sample.joints_2d[0, 20].tolist() == [130, 100] and sample.handedness.tolist() == [-1]
+    np.testing.assert_allclose(sample.boxes[0], [50 - 6.4, 60 - 6.4, 130 + 6.4, 100 + 6.4], atol=1e-4)
+    path.write_text(line("7.jpg", joints[:20]))
+    with pytest.raises(DataError, match="line 1: 20 joints"):
+        OneHand10K(tmp_path, "test")
+
+
+# CompHand
+
+
+def test_comphands_meshes_belong_to_pictures_by_number(tmp_path):
+    mesh = hand(778)
+    # Joint j of its own order is vertex 10 j.
+    regressor = np.zeros((21, 778))
+    regressor[np.arange(21), 10 * np.arange(21)] = 1
+    np.save(tmp_path / "j_reg.npy", regressor)
+    np.save(tmp_path / "K256.npy", K)
+    picture(tmp_path / "data" / "s1" / "pic256" / "fist" / "dark" / "view.12.png", 256, 256)
+    obj = tmp_path / "data" / "s1" / "model_mano" / "fist" / "12.obj"
+    obj.parent.mkdir(parents=True)
+    obj.write_text("# mesh\n" + "".join(f"v {x} {y} {z}\n" for x, y, z in mesh) + "f 1 2 3\n")
+    sample = CompHand(tmp_path)[0]
+    assert sample.handedness.tolist() == [0]
+    np.testing.assert_allclose(sample.vertices[0], mesh, rtol=1e-5)
+    order = ["W", *"iii", *"mmm", *"lll", *"rrr", *"ttt", "I", "M", "L", "R", "T"]
+    wanted = ["W", *"tttTiiiImmmMrrrRlllL"]
+    rows = [int(np.argmin(np.abs(sample.joints_3d[0, j] - mesh[::10][:21]).sum(1))) for j in range(21)]
+    assert [order[row] for row in rows] == wanted and len(set(rows)) == 21
+    np.testing.assert_allclose(sample.joints_2d[0], projected(sample.joints_3d[0]), rtol=1e-3)
+    obj.write_text("v 1 2 3\n")
+    with pytest.raises(DataError, match=r"12\.obj: 1 vertices"):
+        CompHand(tmp_path)[0]
 
 
 # DexYCB
