@@ -1,4 +1,4 @@
-"""The node in a process of its own, with the stand-in network: `python node_process.py [options] --ros-args ...`."""
+"""The node in a process of its own, with the stand-in network; ROS arguments go on to the node."""
 
 import argparse
 import sys

@@ -1,5 +1,6 @@
 """The node over time: newest picture only, transitions, parameters, signals, and what it leaves behind."""
 
+import itertools
 import os
 import re
 import signal
@@ -14,8 +15,8 @@ pytest.importorskip(
 
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import State
-from rosgraph_msgs.msg import Clock
 from ros.rig import BEST_EFFORT, LATCHED, RELIABLE, every, stamps
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -309,5 +310,5 @@ def test_diagnostics_tell_rate_stages_and_device(rig):
     assert values["K from"] == "assumed" and values["frame"] == "camera_optical"
     assert int(values["received"]) >= int(values["published"]) > 10
     seconds = [m.header.stamp.sec + m.header.stamp.nanosec * 1e-9 for m in diagnostics[1:]]
-    gaps = [b - a for a, b in zip(seconds, seconds[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(seconds)]
     assert all(0.5 < gap < 1.6 for gap in gaps), gaps

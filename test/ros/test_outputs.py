@@ -33,7 +33,7 @@ def test_markers_vanish_with_their_hands(rig):
     rig.send(images, lambda: rig.image(NOTHING), markers)
     # The tracker may hold a hand for a moment.
     assert rig.spin_until(
-        lambda: images.publish(rig.image(NOTHING)) or not got[-1].hands and not _left(markers, shown), 5
+        lambda: images.publish(rig.image(NOTHING)) or (not got[-1].hands and not _left(markers, shown)), 5
     )
 
 
