@@ -145,21 +145,12 @@ def process_bag(
     total = _total(reader, cameras)
     try:
         run.go(stop, lambda: on_pictures(report.pictures + report.bad_pictures, total))
-        report.errors += [line for line in reader.damage if line not in report.errors]
-        if report.interrupted:
-            writer.checkpoint(*run.state())
-            writer.abandon()
-            report.output = partial_path(output)
-        elif not report.pictures:
-            raise DataError(_nothing(source, report))
-        else:
-            writer.finish(run.state()[0])
-    except BaseException as error:
-        if writer.abandon() and isinstance(error, DataError):
-            raise DataError(
-                f"{error}; what was done before is in {partial_path(output)}, go on with --resume"
-            ) from error
-        raise
+    except DataError as error:
+        if not run.left_over:
+            raise
+        raise DataError(
+            f"{error}; what was done before is in {partial_path(output)}, go on with --resume"
+        ) from error
     report.seconds = perf_counter() - started
     return report
 
@@ -213,6 +204,7 @@ class _Run:
         kept: frozenset[str],
     ) -> None:
         self.report = BagReport(writer.final)
+        self.left_over = False
         self._reader, self._writer, self._pipeline, self._options = reader, writer, pipeline, options
         self._cameras = {camera.image: camera for camera in cameras}
         self._kept = kept
@@ -249,17 +241,21 @@ class _Run:
                     batches.close(error)
 
             def write() -> None:
+                # All that touches the output happens here: SQLite's objects belong to one thread.
                 try:
                     for result in results:
                         self._write(result)
                         progress()
+                    self._end()
                 except BaseException as error:
                     failure.append(error)
                     results.cancel()
+                    self.left_over = self._writer.abandon()
 
             threads = [threading.Thread(target=read), threading.Thread(target=write)]
             for thread in threads:
                 thread.start()
+            problem: BaseException | None = None
             try:
                 for batch in batches:
                     if stop():
@@ -267,13 +263,28 @@ class _Run:
                         break
                     if not results.put(self._look(batch)):
                         break
-            finally:
-                batches.cancel()
-                results.close()
-                for thread in threads:
-                    thread.join()
+            except BaseException as error:
+                problem = error
+            batches.cancel()
+            results.close(problem)
+            for thread in threads:
+                thread.join()
         if failure:
             raise failure[0]
+
+    def _end(self) -> None:
+        """The bag gets its name, or is left so that another run can go on."""
+        report = self.report
+        report.errors += [line for line in self._reader.damage if line not in report.errors]
+        if report.interrupted:
+            self._writer.checkpoint(*self.state())
+            self._writer.abandon()
+            report.output = partial_path(report.output)
+        elif report.pictures:
+            self._writer.finish(self.state()[0])
+        else:
+            reasons = "".join(f"\n  {line}" for line in report.errors)
+            raise DataError(f"{self._reader.path}: none of its pictures could be read{reasons}")
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
         """What a later run needs to go on as if there had been no stop."""
@@ -324,15 +335,14 @@ class _Run:
                 infos[name] = message
             if position <= skip:
                 continue
-            camera = self._cameras.get(name)
+            pictured = self._cameras.get(name)
             if name in self._kept:
                 heap.append(message)
                 size += len(message.data)
-            if camera is not None:
-                info = infos.get(camera.info or "")
-                yield _Batch(
-                    heap, position, message.stamp, camera, pool.submit(self._decode, message, camera, info)
-                )
+            if pictured is not None:
+                info = infos.get(pictured.info or "")
+                frame = pool.submit(self._decode, message, pictured, info)
+                yield _Batch(heap, position, message.stamp, pictured, frame)
             elif size < _HEAP_BYTES:
                 continue
             else:
@@ -503,11 +513,6 @@ def _job(
 def _total(reader: BagReader, cameras: list[CameraTopics]) -> int | None:
     counts = [reader.topics[camera.image][1] for camera in cameras]
     return None if None in counts else sum(count or 0 for count in counts)
-
-
-def _nothing(source: Path, report: BagReport) -> str:
-    reasons = "".join(f"\n  {line}" for line in report.errors)
-    return f"{source}: none of its pictures could be read{reasons}"
 
 
 def _time(stamp: int) -> str:

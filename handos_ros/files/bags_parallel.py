@@ -31,7 +31,8 @@ class BagTask(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of the task with this number: a report, or the error that ended it."""
+    """What became of the task with this number: a report, or the error that ended it, or neither where
+    it was not begun."""
 
     number: int
     report: BagReport | None
@@ -111,14 +112,16 @@ def run_processes(
             for future in finished:
                 number = waiting.pop(future)
                 try:
-                    yield future.result()
+                    outcome = future.result()
                 except BrokenProcessPool:
-                    yield Outcome(
+                    outcome = Outcome(
                         number,
                         None,
                         f"{tasks[number].source}: a process was ended from outside, perhaps for want of "
                         "memory; use fewer --jobs and go on with --resume",
                     )
+                if outcome.report is not None or outcome.error:
+                    yield outcome
     finally:
         stopping.set()
         pool.shutdown(cancel_futures=True)
@@ -142,7 +145,7 @@ def run_ray(
     `host:port`, or `local` for a cluster on this machine alone.
     """
     try:
-        import ray
+        import ray  # type: ignore[import-not-found]
     except ImportError:
         raise DataError("--ray needs ray: pip install 'handos_ros[ray]'") from None
     threads = threads or 2
@@ -230,6 +233,8 @@ def _run_in_process(number: int, task: BagTask, options: BagOptions) -> Outcome:
         with _Process.done.get_lock():
             _Process.done.value += more
 
+    if _Process.stopping.is_set():
+        return Outcome(number, None)
     try:
         if _Process.pipeline is None:
             _limit_opencv(_Process.threads)

@@ -7,7 +7,6 @@ after the other, so that neither memory nor disk must hold more than one of them
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 import tempfile
 from collections.abc import Collection, Iterator
@@ -15,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import yaml
 from rosbags.interfaces import Connection, MessageDefinitionFormat, Qos
@@ -32,6 +31,7 @@ else:
     from backports import zstd
 
 _STORAGE = {".mcap": "mcap", ".db3": "sqlite3"}
+_UNPACKED_AT_ONCE = 16 << 20
 _SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 
 
@@ -265,13 +265,27 @@ def _unpacked(file: Path) -> Iterator[_Plain]:
         return
     with tempfile.TemporaryDirectory(prefix="handos_bag_") as folder:
         plain, complaint = Path(folder, file.stem), ""
-        with plain.open("wb") as out:
+        with file.open("rb") as packed, plain.open("wb") as out:
             try:
-                with zstd.open(file, "rb") as packed:
-                    shutil.copyfileobj(packed, out, 1 << 20)
+                _unpack(packed, out)
             except (zstd.ZstdError, EOFError) as error:
                 complaint = f"its compression is damaged: {error}"
         yield _Plain(plain, complaint)
+
+
+def _unpack(packed: BinaryIO, out: BinaryIO) -> None:
+    """Unpack zstd frames as far as they go; an error at the end then says what is wrong with the rest."""
+    decompressor = zstd.ZstdDecompressor()
+    while block := packed.read(1 << 20):
+        while block:
+            if decompressor.eof:
+                decompressor = zstd.ZstdDecompressor()
+            out.write(decompressor.decompress(block, _UNPACKED_AT_ONCE))
+            while not decompressor.eof and not decompressor.needs_input:
+                out.write(decompressor.decompress(b"", _UNPACKED_AT_ONCE))
+            block = decompressor.unused_data
+    if not decompressor.eof:
+        raise EOFError("its end is missing")
 
 
 def definition_and_digest(topic: Topic) -> tuple[str, str]:
@@ -317,7 +331,7 @@ def _topic(connection: Connection) -> Topic:
         connection.topic,
         connection.msgtype,
         (form, text) if text else ("", ""),
-        tuple(connection.ext.offered_qos_profiles),
+        tuple(getattr(connection.ext, "offered_qos_profiles", ())),
     )
 
 

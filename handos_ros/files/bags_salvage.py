@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from lz4.frame import decompress as lz4_decompress
+from lz4.frame import LZ4FrameDecompressor  # type: ignore[import-untyped]
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -50,10 +50,8 @@ def salvage_mcap(path: Path) -> Iterator[Salvaged]:
             return
         for code, body in _records(file):
             if code == _CHUNK:
-                inner = _chunk(body)
-                if inner is None:
-                    return
-                found = [m for c, b in _split(inner) if (m := _take(c, b, schemas, channels)) is not None]
+                records = _split(_chunk(body))
+                found = [m for c, b in records if (m := _take(c, b, schemas, channels)) is not None]
                 yield from sorted(found, key=lambda message: message.stamp)
             elif code == _DATA_END:
                 return
@@ -77,7 +75,10 @@ def mcap_chunk_compression(path: Path) -> str:
 def salvage_sqlite(path: Path) -> Iterator[Salvaged]:
     """Messages of a sqlite3 bag file in the order they were recorded, until the first broken page."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as connection:
+        connection.text_factory = lambda text: text.decode(errors="replace")
         try:
+            # Otherwise SQLite refuses the whole of a file that is shorter than its first page says.
+            connection.execute("PRAGMA writable_schema = ON")
             columns = {row[1] for row in connection.execute("PRAGMA table_info(topics)")}
             qos = "offered_qos_profiles" if "offered_qos_profiles" in columns else "''"
             topics = {
@@ -96,39 +97,49 @@ def salvage_sqlite(path: Path) -> Iterator[Salvaged]:
                 if topic in topics:
                     name, msgtype, profiles = topics[topic]
                     yield Salvaged(name, msgtype, definitions.get(msgtype, ("", "")), profiles, stamp, data)
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):  # the latter from SQLite's own message
             return
 
 
 def _records(file: BinaryIO, limit: int | None = None) -> Iterator[tuple[int, bytes]]:
-    """The whole records from here on; of each at most `limit` bytes are read."""
+    """The records from here on, of each at most `limit` bytes; a last chunk may lack its end."""
     while len(head := file.read(9)) == 9:
         code, size = struct.unpack("<BQ", head)
         wanted = size if limit is None else min(size, limit)
         # A broken length must not ask for the whole memory.
         body = file.read(min(wanted, 1 << 31))
         if len(body) < wanted:
+            if code == _CHUNK:
+                yield code, body
             return
-        file.seek(size - wanted, 1)
         yield code, body
+        file.seek(size - wanted, 1)
 
 
 def _split(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The whole records in a chunk."""
     at = 0
     while at + 9 <= len(data):
         code, size = struct.unpack_from("<BQ", data, at)
+        if at + 9 + size > len(data):
+            return
         yield code, data[at + 9 : at + 9 + size]
         at += 9 + size
 
 
-def _chunk(body: bytes) -> bytes | None:
-    """The records in a chunk, None where it cannot be unpacked."""
+def _chunk(body: bytes) -> bytes:
+    """A chunk unpacked, as far as that goes."""
     try:
         compression, at = _string(body, 28)
         data = body[at + 8 :]
-        return {"": bytes, "lz4": lz4_decompress, "zstd": zstd.decompress}[compression](data)
-    except (RuntimeError, EOFError, ValueError, KeyError, struct.error, zstd.ZstdError):
-        return None
+        # Streams, which give what they have also where the end is missing.
+        if compression == "zstd":
+            return zstd.ZstdDecompressor().decompress(data)
+        if compression == "lz4":
+            return LZ4FrameDecompressor().decompress(data)
+        return b"" if compression else data
+    except (RuntimeError, EOFError, UnicodeDecodeError, struct.error, zstd.ZstdError):
+        return b""
 
 
 def _take(

@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -36,7 +36,7 @@ COMPRESSIONS = {
 }
 
 # Version 8 of metadata.yaml is read by every rosbag2 since Humble; 9 is not.
-_METADATA_VERSION = 8
+_METADATA_VERSION: Literal[8] = 8
 _NOTES = ".handos"
 
 
@@ -121,7 +121,7 @@ class BagWriter:
         with self._naming():
             self._finish_part()
             buffer = io.BytesIO()
-            np.savez(buffer, **dict(arrays or {}))
+            np.savez(buffer, **dict[str, Any](arrays or {}))
             kept = f"arrays_{len(self._parts)}.npz"
             _replace(self.folder / _NOTES / kept, buffer.getvalue())
             note = {"job": self._job, "parts": self._parts, "state": dict(state), "arrays": kept}

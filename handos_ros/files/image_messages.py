@@ -177,7 +177,7 @@ def _decode_raw(msg: Any) -> NDArray[np.uint8]:
     picture = np.ascontiguousarray(view).reshape(shape)
     if layout.conversion is None:
         return picture
-    return cv2.cvtColor(picture, layout.conversion)
+    return np.asarray(cv2.cvtColor(picture, layout.conversion), np.uint8)
 
 
 def _decode_compressed(msg: Any) -> NDArray[np.uint8]:
@@ -201,7 +201,7 @@ def _decode_compressed(msg: Any) -> NDArray[np.uint8]:
     swapped = ";" in form and form.lstrip().startswith("rgb") and "compressed bgr" not in form
     if swapped == _DECODES_TO_RGB:
         picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-    return picture
+    return np.asarray(picture, np.uint8)
 
 
 def _is_cut_off(jpeg: NDArray[np.uint8]) -> bool:

@@ -118,7 +118,7 @@ def rows_of(name: str, path: Path) -> Iterator[dict[str, Any]]:
         hands, frame, stamp = hands_from_message(typestore().deserialize_cdr(message.data, HAND_ARRAY))
         if len(hands):
             camera = topic.removeprefix("/handos").removesuffix("/hands").strip("/")
-            row = {
+            row: dict[str, Any] = {
                 "bag": name,
                 "camera": camera,
                 "picture": counts[topic],

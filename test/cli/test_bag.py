@@ -1,0 +1,334 @@
+"""`handos bag` as a user runs it: processes, signals, full disks, many bags, tables."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bag_makers import START, STEP, T, camera_info, default_messages, jpeg, raw, write_bag
+from rosbags.highlevel import AnyReader
+
+HANDS = "/handos/cam/hands"
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    folders = [REPOSITORY / "test" / "cli" / "standin_site", REPOSITORY, REPOSITORY / "test"]
+    paths = [str(folder) for folder in folders] + [os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", **variables}
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "handos_ros.cli.main", "bag", *map(str, words)]
+
+
+def bag(*words: object, **variables: str) -> subprocess.CompletedProcess:
+    result = subprocess.run(
+        command(*words), capture_output=True, text=True, timeout=100, env=environment(**variables)
+    )
+    assert "Traceback" not in result.stderr, result.stderr
+    return result
+
+
+def messages(path: Path) -> list[tuple[str, int, object]]:
+    with AnyReader([path]) as reader:
+        return [
+            (connection.topic, stamp, reader.deserialize(data, connection.msgtype))
+            for connection, stamp, data in reader.messages()
+        ]
+
+
+def without_time(path: Path) -> list[str]:
+    """All messages, without how long the network took."""
+    result = []
+    for topic, stamp, message in messages(path):
+        if topic.endswith("/hands"):
+            message.processing_time.sec = message.processing_time.nanosec = 0
+        result.append(f"{topic} {stamp} {message!r}")
+    return result
+
+
+def test_a_bag(tmp_path: Path) -> None:
+    source = write_bag(tmp_path / "in")
+    result = bag(source, "-o", tmp_path / "out", "--table", tmp_path / "hands.csv")
+    assert result.returncode == 0, result.stderr
+    assert "12 pictures, 20 hands" in result.stdout and "20 hands -> " in result.stdout
+    assert len([m for m in messages(tmp_path / "out") if m[0] == HANDS]) == 12
+    assert len((tmp_path / "hands.csv").read_text().splitlines()) == 21
+
+
+def test_the_real_clip(tmp_path: Path, shared_data: Path) -> None:
+    source = shared_data / "bags" / "hand_clip_jpeg_mcap"
+    if not source.is_dir():
+        pytest.skip(f"no {source}")
+    result = bag(source, "-o", tmp_path / "out", HANDOS_TEST_HANDS="2")
+    assert result.returncode == 0, result.stderr
+    found = [m for topic, _, m in messages(tmp_path / "out") if topic == "/handos/camera/color/hands"]
+    assert len(found) == 202 and all(len(m.hands) == 2 and m.k[0] == 640 for m in found)
+
+
+def test_topics_that_are_not_there(tmp_path: Path) -> None:
+    source = write_bag(tmp_path / "in")
+    result = bag(source, "-o", tmp_path / "out", "--topic", "/camera/image")
+    assert result.returncode == 1
+    assert "/camera/image" in result.stderr and "/cam/image_raw/compressed" in result.stderr
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
+
+    # The rest of the work is done.
+    words = [source, "-o", tmp_path / "out", "--topic", "/nope", "--topic", "/cam/image_raw/compressed"]
+    result = bag(*words, "--keep", "/mood", "--keep", "/speed")
+    assert result.returncode == 1
+    assert "no topic /nope" in result.stderr and "no topic /speed to keep" in result.stderr
+    assert {topic for topic, _, _ in messages(tmp_path / "out")} >= {HANDS, "/mood"}
+
+    result = bag(source, "-o", tmp_path / "other", "--topic", "/mood")
+    assert result.returncode == 1 and "holds my_robot/msg/Mood, no pictures" in result.stderr
+
+
+def test_several_topics_are_listed(tmp_path: Path) -> None:
+    both = [("/a/image_raw", START, raw(0, START)), ("/b/image_raw", START, raw(1, START))]
+    source = write_bag(tmp_path / "in", both)
+    result = bag(source, "-o", tmp_path / "out")
+    assert result.returncode == 1
+    assert re.search(r"--topic.*\n  /a/image_raw  \(Image, 1 messages\)\n  /b/image_raw", result.stderr)
+    words = ["--topic", "/a/image_raw", "--topic", "/b/image_raw"]
+    result = bag(source, "-o", tmp_path / "out", *words)
+    assert result.returncode == 0, result.stderr
+    assert {t for t, _, _ in messages(tmp_path / "out")} >= {"/handos/a/hands", "/handos/b/hands"}
+
+
+def test_bad_input_is_named_and_the_rest_done(tmp_path: Path) -> None:
+    bad = default_messages(8)
+    bad[3] = (bad[3][0], bad[3][1], jpeg(1, START + STEP, data=np.zeros(50, np.uint8)))
+    bad = [(t, s, camera_info(s, 0) if "info" in t else m) for t, s, m in bad]
+    first = write_bag(tmp_path / "first", bad)
+    second = write_bag(tmp_path / "second", default_messages(200), storage="sqlite3")
+    file = second / "second.db3"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    third = write_bag(tmp_path / "third")
+    result = bag(first, second, tmp_path / "nowhere", third, "-o", tmp_path / "out")
+    assert result.returncode == 1
+    for words in [
+        f"{first}: /cam/image_raw/compressed at 1700000000.043000000: compressed picture",
+        "never calibrated",
+        f"{second}: second.db3 is damaged",
+        f"{tmp_path / 'nowhere'}: no such bag",
+    ]:
+        assert words in result.stderr
+    assert len([m for m in messages(tmp_path / "out" / "first") if m[0] == HANDS]) == 7
+    assert 40 < len([m for m in messages(tmp_path / "out" / "second") if m[0] == HANDS]) < 150
+    assert len([m for m in messages(tmp_path / "out" / "third") if m[0] == HANDS]) == 12
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["first", "second", "third"]
+
+
+def test_outputs_that_are_there(tmp_path: Path) -> None:
+    source = write_bag(tmp_path / "in")
+    assert bag(source, "-o", tmp_path / "out").returncode == 0
+    result = bag(source, "-o", tmp_path / "out")
+    assert result.returncode == 1 and "is there already" in result.stderr and "--overwrite" in result.stderr
+    assert bag(source, "-o", tmp_path / "out", "--overwrite", "--no-mesh").returncode == 0
+    (tmp_path / "hands.csv").write_text("mine")
+    result = bag(source, "-o", tmp_path / "new", "--table", tmp_path / "hands.csv")
+    assert result.returncode == 1 and "hands.csv" in result.stderr
+    assert (tmp_path / "hands.csv").read_text() == "mine" and not (tmp_path / "new").exists()
+    result = bag(source, "-o", source)
+    assert result.returncode == 1 and "another bag than the input" in result.stderr
+
+
+def interrupt(words: list[object], when: Path, number: int = signal.SIGINT) -> tuple[int, str]:
+    """Start, send a signal some time after `when` appeared, and wait for the end."""
+    process = subprocess.Popen(
+        command(*words), stderr=subprocess.PIPE, text=True, env=environment(HANDOS_TEST_DELAY="0.05")
+    )
+    deadline = time.monotonic() + 60
+    while not when.exists() and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert "Traceback" not in errors, errors
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_resume(tmp_path: Path, number: int) -> None:
+    source = write_bag(tmp_path / "in", default_messages(60), storage="sqlite3")
+    assert bag(source, "-o", tmp_path / "whole").returncode == 0
+    words = [source, "-o", tmp_path / "out", "--table", tmp_path / "hands.parquet"]
+    status, errors = interrupt(words, tmp_path / "out.partial", number)
+    assert status == 130 and "--resume" in errors
+    assert not (tmp_path / "out").exists() and not (tmp_path / "hands.parquet").exists()
+    done = without_time(tmp_path / "out.partial")
+    assert 5 < len(done) < 300
+    import pandas
+
+    partial = pandas.read_parquet(tmp_path / "hands.partial.parquet")
+    assert 0 < len(partial) < 96
+
+    assert bag(*words).returncode == 1  # unfinished, and nobody said what to do with it
+    assert bag(*words, "--resume").returncode == 0
+    assert without_time(tmp_path / "out") == without_time(tmp_path / "whole")
+    assert not (tmp_path / "out.partial").exists()
+    table = pandas.read_parquet(tmp_path / "hands.parquet")
+    assert len(table) == 96
+    pandas.testing.assert_frame_equal(table.iloc[: len(partial)], partial)
+
+
+def test_killed_outright_it_goes_on_after_the_last_finished_part(tmp_path: Path) -> None:
+    source = write_bag(tmp_path / "in", default_messages(60))
+    script = (
+        "import handos_ros.files.bags_writing as w, sys\n"
+        "from handos_ros.cli.main import main\n"
+        "original = w.BagWriter.__init__\n"
+        "def small(self, *a, **k): original(self, *a, **{**k, 'part_bytes': 60_000})\n"
+        "w.BagWriter.__init__ = small\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, "bag", str(source), "-o", str(tmp_path / "out")],
+        env=environment(HANDOS_TEST_DELAY="0.05"),
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "out.partial" / "out_2.mcap").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert len(messages(tmp_path / "out.partial")) > 10
+    assert bag(source, "-o", tmp_path / "out", "--resume").returncode == 0
+    assert bag(source, "-o", tmp_path / "whole").returncode == 0
+    assert without_time(tmp_path / "out") == without_time(tmp_path / "whole")
+
+
+def test_two_at_once_do_not_mix(tmp_path: Path) -> None:
+    source = write_bag(tmp_path / "in", default_messages(60))
+    first = subprocess.Popen(
+        command(source, "-o", tmp_path / "out"), env=environment(HANDOS_TEST_DELAY="0.05")
+    )
+    while not (tmp_path / "out.partial").exists():
+        time.sleep(0.02)
+    second = bag(source, "-o", tmp_path / "out", "--resume")
+    assert second.returncode == 1 and "another process" in second.stderr
+    assert first.wait(60) == 0
+    assert len([m for m in messages(tmp_path / "out") if m[0] == HANDS]) == 60
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_full_disk(tmp_path: Path, storage: str) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True
+    ).returncode:
+        pytest.skip("no small disk to fill: mounting one needs more rights")
+    try:
+        noise = np.random.default_rng(0).integers(0, 255, 40_000, dtype=np.uint8)
+        many = default_messages(100)
+        many += [(f"/noise{i % 3}", START + i, T["sensor_msgs/msg/CompressedImage"](
+            jpeg(0, START).header, "noise", noise)) for i in range(100)]  # fmt: skip
+        source = write_bag(tmp_path / "in", many, storage=storage)
+        result = bag(source, "-o", disk / "out", "--topic", "/cam/image_raw/compressed")
+        assert result.returncode == 1
+        assert f"{disk / 'out'}: cannot be written: " in result.stderr
+        assert "No space left" in result.stderr or "full" in result.stderr
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    source = write_bag(tmp_path / "in")
+    (tmp_path / "file").write_text("not a folder")
+    result = bag(source, "-o", tmp_path / "file" / "out")
+    assert result.returncode == 1 and f"{tmp_path / 'file' / 'out'}: cannot be written" in result.stderr
+
+
+def test_many_bags_at_once(tmp_path: Path) -> None:
+    sources = [write_bag(tmp_path / f"bag{i}", default_messages(10, first=10 * i)) for i in range(3)]
+    result = bag(*sources, "-o", tmp_path / "turn", "--table", tmp_path / "turn.csv")
+    assert result.returncode == 0, result.stderr
+    words = [*sources, "-o", tmp_path / "once", "--table", tmp_path / "once.csv", "--jobs", 2]
+    result = bag(*words)
+    assert result.returncode == 0, result.stderr
+    for source in sources:
+        assert str(source) in result.stdout
+        assert without_time(tmp_path / "once" / source.name) == without_time(tmp_path / "turn" / source.name)
+    assert (tmp_path / "once.csv").read_text() == (tmp_path / "turn.csv").read_text()
+
+
+def test_ctrl_c_reaches_every_job(tmp_path: Path) -> None:
+    sources = [write_bag(tmp_path / f"bag{i}", default_messages(80)) for i in range(3)]
+    words = [*sources, "-o", tmp_path / "out", "--jobs", 2]
+    status, _ = interrupt(words, tmp_path / "out" / "bag1.partial")
+    assert status == 130
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bag0.partial", "bag1.partial"]
+    assert messages(tmp_path / "out" / "bag0.partial") and messages(tmp_path / "out" / "bag1.partial")
+    result = bag(*words, "--resume")
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bag0", "bag1", "bag2"]
+    assert len({tuple(t for t, _, _ in messages(tmp_path / "out" / f"bag{i}")) for i in range(3)}) == 1
+
+
+def test_a_ray_cluster(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'handos_ros[ray]'")
+    sources = [write_bag(tmp_path / f"bag{i}", default_messages(6, first=6 * i)) for i in range(2)]
+    words = [*sources, tmp_path / "nowhere", "-o", tmp_path / "out", "--ray", "local", "--threads", 1]
+    result = bag(*words)
+    assert result.returncode == 1 and "no such bag" in result.stderr
+    for i, source in enumerate(sources):
+        assert bag(source, "-o", tmp_path / f"alone{i}").returncode == 0
+        assert without_time(tmp_path / "out" / source.name) == without_time(tmp_path / f"alone{i}")
+
+
+def test_ray_that_is_not_there_is_named(tmp_path: Path) -> None:
+    try:
+        import ray  # noqa: F401
+    except ImportError:
+        result = bag(write_bag(tmp_path / "in"), "-o", tmp_path / "out", "--ray", "local")
+        assert result.returncode == 1 and "handos_ros[ray]" in result.stderr
+    else:
+        pytest.skip("ray is installed")
+
+
+def test_a_table_alone(tmp_path: Path) -> None:
+    import pandas
+
+    source = write_bag(tmp_path / "in")
+    for name in ("hands.csv", "hands.parquet"):
+        result = bag(source, "--table", tmp_path / name)
+        assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hands.csv", "hands.parquet", "in"]
+    table = pandas.read_parquet(tmp_path / "hands.parquet")
+    assert len(table) == 20
+    first = table.iloc[0]
+    assert (first.bag, first.camera, first.picture, first.stamp_ns) == ("in", "cam", 0, START)
+
+    # A bag that holds hands, as recorded from the node, needs no network.
+    assert bag(source, "-o", tmp_path / "out", "--no-mesh").returncode == 0
+    words = [tmp_path / "out", "--recorded", "--table", tmp_path / "again.parquet"]
+    assert bag(*words).returncode == 0
+    again = pandas.read_parquet(tmp_path / "again.parquet")
+    pandas.testing.assert_frame_equal(again.drop(columns="bag"), table.drop(columns="bag"))
+    result = bag(source, "--recorded", "--table", tmp_path / "none.csv")
+    assert result.returncode == 1 and "holds no hands" in result.stderr
+
+
+def test_words_that_make_no_sense(tmp_path: Path) -> None:
+    source = write_bag(tmp_path / "in")
+    for words, says in [
+        ([source], "nothing to do"),
+        ([source, "--table", tmp_path / "hands.xlsx"], ".csv or .parquet"),
+        ([source, "-o", tmp_path / "out.mcap"], "leave out .mcap"),
+        ([source, "-o", tmp_path / "out", "--keep", "all", "--keep", "/mood"], "not both"),
+        ([source, source, "-o", tmp_path / "out"], "two bags are called in"),
+    ]:
+        result = bag(*words)
+        assert result.returncode == 1 and says in result.stderr, result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
