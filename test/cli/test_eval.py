@@ -5,12 +5,12 @@ import json
 import cv2
 import numpy as np
 import pytest
-from standin import draw_disc, standin_pipeline
 
 from handos_ros.cli import common
 from handos_ros.cli.main import main
 from handos_ros.hands import LEFT, RIGHT
 from handos_ros.inference.pipeline import Pipeline
+from standin import draw_disc, standin_pipeline
 
 SIZE = (240, 320, 3)
 

@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from standin import draw_disc, standin_pipeline
 
 from handos_ros.errors import DataError
 from handos_ros.learning.evaluation.predictions import load_predictions, predict
+from standin import draw_disc, standin_pipeline
 
 HAND = {"score": 0.9, "box": [1, 2, 3, 4], "handedness": "right", "joints_2d": [[5.0, 6.0]] * 21}
 
