@@ -6,13 +6,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from standin import HAND_LENGTH, StandInBackend, draw_disc, standin_hand_model, standin_pipeline
 
 from handos_ros.errors import CameraError, ModelError, PictureError
 from handos_ros.hand_model.model import load_hand_model
 from handos_ros.hands import Camera, Hands, KSource
 from handos_ros.inference.backend import Decoded, Detections
 from handos_ros.inference.pipeline import STAGES, Pipeline
+from standin import HAND_LENGTH, StandInBackend, draw_disc, standin_hand_model, standin_pipeline
 
 
 def picture(*discs, width=640, height=480):

@@ -3,12 +3,12 @@
 import cv2
 import numpy as np
 import pytest
-from standin import standin_hand_model
 
 from handos_ros.hands import Camera, TranslationSource
 from handos_ros.inference.backend import Decoded
 from handos_ros.inference.letterbox import Letterbox
 from handos_ros.inference.place import focal_lengths, place, ray_rotations, translations
+from standin import standin_hand_model
 
 MODEL = standin_hand_model()
 PLUMB_BOB = Camera(

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from standin import standin_hand_model
 
 from handos_ros.hand_model.model import load_hand_model
 from handos_ros.inference.side import SideReader
+from standin import standin_hand_model
 
 
 def random_rotation(rng):

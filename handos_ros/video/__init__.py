@@ -1,0 +1,1 @@
+"""Hands over time: which one is which, and smoothing."""

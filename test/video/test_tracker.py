@@ -1,0 +1,336 @@
+"""Tests of the tracker: who is who, which side, and calm without lag."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from handos_ros.hands import Camera, Hands
+from handos_ros.inference.side import SideReader
+from handos_ros.video.tracker import Tracker
+from standin import standin_hand_model
+
+MODEL = standin_hand_model()
+CAMERA = Camera(np.array([[600.0, 0, 319.5], [0, 600, 239.5], [0, 0, 1]]), 640, 480)
+FPS = 30
+
+
+def hands_at(places, sides, *, bend=0.0, noise=0.0, depth_noise=0.0, rng=None, camera=CAMERA):
+    """Open hands with their wrists at (N, 3) m; `bend` squeezes their fingers, noise in m and of depth."""
+    places, sides = np.asarray(places, float).reshape(-1, 3), np.asarray(sides)
+    n = len(places)
+    squeeze = np.array([1, 1 - bend, 1])
+    mirror = np.where(sides == 1, 1, -1)[:, None, None] * [1, 0, 0] + [0, 1, 1]
+    vertices = MODEL.template * squeeze * [1, -1, -1] * mirror
+    if noise:
+        vertices = vertices + rng.normal(0, noise, vertices.shape)
+        places = places + rng.normal(0, noise, places.shape)
+    if depth_noise:
+        places = places * (1 + rng.normal(0, depth_noise, (n, 1)))
+    joints = np.einsum("jv,nvk->njk", MODEL.joint_regressor, vertices)
+    joints, vertices = joints - joints[:, :1], vertices - joints[:, :1]
+    joints_3d = joints + places[:, None]
+    joints_2d = camera.project(joints_3d)
+    f = np.float32
+    return Hands(
+        camera=camera,
+        boxes=np.concatenate([joints_2d.min(1), joints_2d.max(1)], 1).astype(f).reshape(-1, 4),
+        scores=np.full(n, 0.9, f), handedness=sides.astype(np.uint8), handedness_scores=np.ones(n, f),
+        joints_2d=joints_2d.astype(f), joint_scores=np.ones((n, 21), f), joints_3d=joints_3d.astype(f),
+        vertices=(vertices + places[:, None]).astype(f), root_translation=places.astype(f),
+        translation_source=np.ones(n, np.uint8), ids=np.full(n, -1, np.int32),
+    )  # fmt: skip
+
+
+def nobody():
+    return Hands.empty(CAMERA, MODEL.num_vertices)
+
+
+HERE, THERE = (-0.15, 0.05, 0.6), (0.15, 0.05, 0.6)
+
+
+# Who is who ---------------------------------------------------------------------------------------
+
+
+def test_still_hands_keep_their_ids_in_whatever_order_they_come():
+    tracker = Tracker()
+    assert tracker(hands_at([HERE, THERE], [1, 0]), 0.0).ids.tolist() == [0, 1]
+    assert tracker(hands_at([THERE, HERE], [0, 1]), 0.1).ids.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("sides", [(1, 0), (1, 1)])
+@pytest.mark.parametrize("fps", [10, 30])
+@pytest.mark.parametrize("speed", [0.3, 1.0])
+def test_hands_that_cross_keep_their_ids(sides, fps, speed):
+    tracker = Tracker()
+    rng = np.random.default_rng(0)
+    for i in range(int(0.6 / speed * fps) + 1):
+        x = -0.3 + speed * i / fps
+        order = [0, 1] if i % 2 else [1, 0]
+        hands = hands_at([(x, 0.02, 0.6), (-x, 0.05, 0.65)], sides, noise=0.002, rng=rng).select(order)
+        ids = tracker(hands, i / fps).ids
+        assert ids[np.argsort(order)].tolist() == [1, 0], f"picture {i}"
+
+
+def test_hands_that_cross_while_one_is_hidden_keep_their_ids():
+    tracker = Tracker()
+    for i in range(31):
+        x = -0.3 + 0.6 * i / 30
+        hands = hands_at([(x, 0, 0.6), (-x, 0.02, 0.65)], [1, 1])
+        seen = [0] if 13 <= i <= 17 else [0, 1]
+        assert tracker(hands.select(seen), i / FPS).ids.tolist() == [0, 1][: len(seen)], f"picture {i}"
+
+
+def test_a_fast_hand_keeps_its_id():
+    tracker = Tracker()
+    for i in range(8):
+        assert tracker(hands_at([(-0.4 + 0.1 * i, 0, 0.6)], [1]), i / FPS).ids.tolist() == [0]  # 3 m/s
+
+
+@pytest.mark.parametrize("missed", [1, 5, 13])
+def test_a_hand_that_is_missed_for_less_than_max_age_keeps_its_id(missed):
+    tracker = Tracker(max_age=0.5)
+    tracker(hands_at([HERE], [1]), 0.0)
+    for i in range(missed):
+        assert len(tracker(nobody(), (i + 1) / FPS)) == 0
+    assert tracker(hands_at([HERE], [1]), (missed + 1) / FPS).ids.tolist() == [0]
+
+
+def test_a_hand_that_comes_back_later_is_a_new_one():
+    tracker = Tracker(max_age=0.5)
+    tracker(hands_at([HERE], [1]), 0.0)
+    tracker(nobody(), 0.3)
+    assert tracker(hands_at([HERE], [1]), 0.51).ids.tolist() == [1]
+
+
+def test_a_hand_far_from_any_other_is_a_new_one():
+    tracker = Tracker()
+    tracker(hands_at([HERE], [1]), 0.0)
+    assert tracker(hands_at([THERE], [1]), 1 / FPS).ids.tolist() == [1]
+
+
+def test_a_second_hand_does_not_take_the_first_ones_id():
+    tracker = Tracker()
+    tracker(hands_at([HERE], [1]), 0.0)
+    near = np.add(HERE, (0.08, 0.02, 0))
+    assert tracker(hands_at([near, HERE], [1, 1]), 1 / FPS).ids.tolist() == [1, 0]
+
+
+def test_hands_appear_after_min_hits_pictures():
+    tracker = Tracker(min_hits=3)
+    hands = hands_at([HERE], [1])
+    assert [len(tracker(hands, i / FPS)) for i in range(4)] == [0, 0, 1, 1]
+    both = tracker(hands_at([THERE, HERE], [0, 1]), 4 / FPS)
+    assert both.ids.tolist() == [0] and both.handedness.tolist() == [1]
+
+
+def test_time_that_jumps_back_starts_anew_with_new_ids():
+    tracker = Tracker()
+    tracker(hands_at([HERE, THERE], [1, 0]), 100.0)
+    assert tracker(hands_at([HERE], [1]), 5.0).ids.tolist() == [2]
+    tracker.reset()
+    assert tracker(hands_at([HERE], [1]), 5.1).ids.tolist() == [3]
+
+
+def test_a_picture_of_another_size_starts_anew():
+    tracker = Tracker()
+    tracker(hands_at([HERE], [1]), 0.0)
+    small = CAMERA.resized(320, 240)
+    assert tracker(hands_at([HERE], [1], camera=small), 0.03).ids.tolist() == [1]
+
+
+def test_new_intrinsics_keep_ids_and_take_the_new_place_at_once():
+    tracker = Tracker(smoothing=1.0)
+    tracker(hands_at([HERE], [1]), 0.0)
+    longer = Camera(CAMERA.k * [[2, 1, 1], [1, 2, 1], [1, 1, 1]], 640, 480)
+    moved = np.multiply(HERE, [1, 1, 2])
+    seen = tracker(hands_at([moved], [1], camera=longer), 0.03)
+    assert seen.ids.tolist() == [0]
+    np.testing.assert_allclose(seen.root_translation[0], moved, atol=1e-5)
+
+
+def test_no_hands():
+    tracker = Tracker()
+    for stamp in (0.0, 0.1, 5.0):
+        empty = tracker(nobody(), stamp)
+        assert len(empty) == 0 and empty.vertices.shape == (0, MODEL.num_vertices, 3)
+
+
+@pytest.mark.parametrize("stamp", [np.nan, np.inf])
+def test_a_stamp_that_is_none_is_refused(stamp):
+    with pytest.raises(ValueError, match="stamp must be finite"):
+        Tracker()(nobody(), stamp)
+
+
+def test_what_is_given_is_left_as_it_was():
+    tracker = Tracker()
+    for i in range(3):
+        hands = hands_at([HERE], [1], noise=0.01, rng=np.random.default_rng(i))
+        before = {name: np.copy(array) for name, array in vars(hands).items() if name != "camera"}
+        tracker(hands, i / FPS)
+        for name, array in before.items():
+            np.testing.assert_array_equal(getattr(hands, name), array)
+
+
+# Which side ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.5])
+def test_one_picture_of_the_other_side_changes_neither_side_nor_mesh(smoothing):
+    tracker, read = Tracker(smoothing=smoothing), SideReader(MODEL)
+    for i in range(20):
+        place = np.add(HERE, (0.002 * i, 0, 0))
+        seen = tracker(hands_at([place], [0 if i in (10, 15) else 1]), i / FPS)
+        assert seen.ids.tolist() == [0] and seen.handedness.tolist() == [1]
+        assert read(seen.vertices)[0].tolist() == [1]
+        np.testing.assert_allclose(seen.joints_3d[0, 0], place, atol=0.005)
+        right = hands_at([place], [1])
+        np.testing.assert_allclose(seen.vertices, right.vertices, atol=0.006)
+    assert seen.handedness_scores[0] < 1
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.5])
+def test_a_side_that_stays_is_believed_and_never_contradicts_the_mesh(smoothing):
+    tracker, read = Tracker(smoothing=smoothing), SideReader(MODEL)
+    sides = []
+    for i in range(60):
+        seen = tracker(hands_at([HERE], [1 if i < 30 else 0]), i / FPS)
+        sides.append(int(seen.handedness[0]))
+        assert read(seen.vertices)[0].tolist() == sides[-1:]
+    changes = np.flatnonzero(np.diff(sides))
+    assert sides[29] == 1 and len(changes) == 1 and 5 <= changes[0] - 29 <= 18
+    np.testing.assert_allclose(seen.vertices, hands_at([HERE], [0]).vertices, atol=1e-4)
+
+
+def test_a_wrong_first_picture_is_soon_mended():
+    tracker = Tracker()
+    sides = [int(tracker(hands_at([HERE], [0 if i == 0 else 1]), i / FPS).handedness[0]) for i in range(6)]
+    assert sides == [0, 0, 1, 1, 1, 1]
+
+
+def test_an_unsure_picture_says_less_than_a_sure_one():
+    tracker = Tracker()
+    unsure = replace(hands_at([HERE], [0]), handedness_scores=np.float32([0.55]))
+    for i in range(40):
+        seen = tracker(unsure if i % 3 else hands_at([HERE], [1]), i / FPS)
+    assert seen.handedness.tolist() == [1]
+
+
+# Calm without lag -----------------------------------------------------------------------------------
+
+
+def jitter(hands):
+    """Standard deviations over time (T Hands of one hand): root across and away, joints from the root, px."""
+    root = np.array([h.root_translation[0] for h in hands])
+    relative = np.array([h.joints_3d[0] - h.root_translation[0] for h in hands])
+    mesh = np.array([h.vertices[0] - h.root_translation[0] for h in hands])
+    pixels = np.array([h.joints_2d[0] for h in hands])
+    return np.array([root[:, :2].std(0).mean(), root[:, 2].std(), relative.std(0).mean(),
+                     mesh.std(0).mean(), pixels.std(0).mean()])  # fmt: skip
+
+
+@pytest.mark.parametrize(("smoothing", "factor"), [(0.25, 1.7), (0.5, 2.2), (1.0, 3.8)])
+def test_a_still_hand_is_calmed(smoothing, factor):
+    rng = np.random.default_rng(0)
+    raw = [hands_at([HERE], [1], noise=0.002, depth_noise=0.02, rng=rng) for _ in range(300)]
+    tracker = Tracker(smoothing=smoothing)
+    calm = [tracker(hands, i / FPS) for i, hands in enumerate(raw)]
+    assert (jitter(raw[30:]) / jitter(calm[30:]) > factor).all()
+    # Calm, and still where it is.
+    middle = np.mean([h.joints_3d[0] for h in calm[30:]], 0)
+    np.testing.assert_allclose(middle, hands_at([HERE], [1]).joints_3d[0], atol=0.004)
+
+
+def test_without_smoothing_hands_are_as_they_came():
+    rng = np.random.default_rng(0)
+    tracker = Tracker(smoothing=0.0)
+    for i in range(5):
+        hands = hands_at([HERE, THERE], [1, 0], noise=0.005, depth_noise=0.02, rng=rng)
+        seen = tracker(hands, i / FPS)
+        np.testing.assert_array_equal(seen.joints_2d, hands.joints_2d)
+        np.testing.assert_array_equal(seen.root_translation, hands.root_translation)
+        np.testing.assert_allclose(seen.joints_3d, hands.joints_3d, atol=1e-7)
+        np.testing.assert_allclose(seen.vertices, hands.vertices, atol=1e-7)
+
+
+@pytest.mark.parametrize("fps", [15, 30, 60])
+@pytest.mark.parametrize("direction", [(1, 0, 0), (0, 0, 1)])
+def test_a_moving_hand_is_not_left_behind(fps, direction):
+    """Half a metre per second: less than 25 ms late across, 60 ms towards the camera."""
+    tracker = Tracker()
+    for i in range(fps):
+        place = np.array([-0.2, 0, 0.5]) + 0.5 * i / fps * np.array(direction)
+        seen = tracker(hands_at([place], [1]), i / fps)
+    late = np.linalg.norm(seen.root_translation[0] - place) / 0.5
+    assert late < (0.025 if direction[0] else 0.06)
+
+
+def test_a_closing_hand_is_not_left_behind():
+    """Fingertips at up to 0.6 m/s, 21 mm from picture to picture: never even that far behind."""
+    tracker = Tracker()
+    for i in range(15):
+        bend = np.clip((i - 4) / 8, 0, 0.8)
+        raw = hands_at([HERE], [1], bend=bend)
+        seen = tracker(raw, i / FPS)
+        assert np.linalg.norm(seen.joints_3d - raw.joints_3d, axis=-1).max() < 0.016
+        assert np.abs(seen.joints_2d - raw.joints_2d).max() < 16
+
+
+def test_the_parts_of_a_smoothed_hand_agree():
+    """With 2D joints 5 px off the 3D ones, as of a network that errs: that is neither hidden nor added to."""
+    rng = np.random.default_rng(0)
+    tracker = Tracker()
+    for i in range(40):
+        place = np.add(HERE, (0.01 * i, 0, 0.004 * i))
+        raw = hands_at([place], [1], noise=0.002, depth_noise=0.02, rng=rng)
+        raw.joints_2d += np.float32([4, 3])
+        seen = tracker(raw, i / FPS)
+        np.testing.assert_allclose(seen.joints_3d[:, 0], seen.root_translation, atol=0.004)
+        expected = seen.camera.project(seen.joints_3d) + np.array([4, 3])
+        np.testing.assert_allclose(seen.joints_2d, expected, atol=0.5)
+
+
+def test_uneven_stamps():
+    """The same movement, seen at random times, ends at the same place; a pause does not smear it."""
+    rng = np.random.default_rng(0)
+    stamps = np.sort(rng.uniform(0, 1, 40))
+    stamps[20:] += 0.3
+    tracker = Tracker()
+    for stamp in stamps:
+        place = np.add(HERE, (0.3 * stamp, 0, 0))
+        seen = tracker(hands_at([place], [1]), stamp)
+        assert seen.ids.tolist() == [0]
+        assert np.linalg.norm(seen.root_translation[0] - place) < 0.015
+
+
+def test_the_same_stamp_twice():
+    tracker = Tracker()
+    for _ in range(3):
+        seen = tracker(hands_at([HERE], [1], noise=0.002, rng=np.random.default_rng(0)), 1.0)
+        assert seen.ids.tolist() == [0] and np.isfinite(seen.vertices).all()
+
+
+def test_a_mesh_that_comes_and_goes():
+    tracker = Tracker()
+    whole = hands_at([HERE], [1])
+    bare = replace(whole, vertices=np.zeros((1, 0, 3), np.float32))
+    for i, hands in enumerate((whole, bare, bare, whole, whole)):
+        seen = tracker(hands, i / FPS)
+        assert seen.ids.tolist() == [0] and seen.vertices.shape == hands.vertices.shape
+    np.testing.assert_allclose(seen.vertices, whole.vertices, atol=1e-5)
+
+
+def test_stopping_and_going_on_is_as_if_never_stopped():
+    rng = np.random.default_rng(0)
+    places = [[np.add(HERE, (0.01 * i, 0, 0)), THERE] for i in range(20)]
+    pictures = [hands_at(place, [1, 0], noise=0.003, rng=rng) for place in places]
+    whole, first, second = Tracker(), Tracker(), Tracker()
+    for i, hands in enumerate(pictures):
+        expected = whole(hands, i / FPS)
+        if i == 9:
+            first(hands, i / FPS)
+            second.restore({name: np.array(array) for name, array in first.state().items()})
+        else:
+            result = (first if i < 9 else second)(hands, i / FPS)
+    for name in ("ids", "joints_2d", "joints_3d", "vertices", "handedness_scores"):
+        np.testing.assert_array_equal(getattr(result, name), getattr(expected, name))
