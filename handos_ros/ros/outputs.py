@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 from numpy.typing import NDArray
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.lifecycle.publisher import LifecyclePublisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -21,6 +24,9 @@ from handos_ros.ros.parameters import Settings
 _RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 # An overlay is for eyes: the newest is enough, and a slow viewer must not hold anyone up.
 _OVERLAY = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+
+_FAREWELL = 0.2
+"""Seconds to wait for viewers that do not answer."""
 
 
 class CameraOutputs:
@@ -91,7 +97,9 @@ class CameraOutputs:
         self._markers.publish(conversion.marker_array(self._marked.clear(), self._header))
 
     def destroy(self) -> None:
-        """Take the publishers down."""
+        """Take the publishers down, once viewers have been told that the markers are gone."""
+        with contextlib.suppress(Exception):  # a middleware without acknowledgements, or a context at its end
+            self._markers.wait_for_all_acked(Duration(seconds=_FAREWELL))
         for publisher in self._publishers:
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers.clear()

@@ -59,8 +59,7 @@ class CameraStream:
         self._node, self._mailbox, self._settings = node, mailbox, settings
         self._inputs = CameraInputs(node, camera, now.image_transport, self._arrived)
         self._outputs = CameraOutputs(node, camera, pipeline.hand_model, now)
-        self._tracker: Tracker | None = None
-        self._smoothing = 0.0
+        self._tracker = Tracker()
         self._statistics = Statistics()
         self._latest_stamp = 0.0
         self._complaints: dict[str, float] = {}
@@ -74,7 +73,7 @@ class CameraStream:
         """Start to receive and publish, as if for the first time."""
         self._statistics = Statistics()
         self._complaints.clear()
-        self._tracker, self._latest_stamp = None, 0.0
+        self._tracker, self._latest_stamp = Tracker(), 0.0
         self._open = True
         self._inputs.open()
 
@@ -183,12 +182,9 @@ class CameraStream:
 
     def _tracked(self, hands: Hands, stamp: float, settings: Settings) -> Hands:
         if not settings.tracking:
-            self._tracker = None
+            self._tracker.reset()
             return replace(hands, ids=np.full(len(hands), -1, np.int32))
-        if self._tracker is None:
-            self._tracker, self._smoothing = Tracker(smoothing=settings.smoothing), settings.smoothing
-        if self._smoothing != settings.smoothing:
-            self._tracker.smoothing = self._smoothing = settings.smoothing
+        self._tracker.smoothing = settings.smoothing
         return self._tracker(hands, stamp)
 
     def _notice_jump(self, stamp: float) -> None:
@@ -198,8 +194,7 @@ class CameraStream:
             self._complain(
                 "jump", f"time went back by {back:.3f} s on {self._inputs.image_topic}: tracks start anew"
             )
-            if self._tracker is not None:
-                self._tracker.reset()
+            self._tracker.reset()
             self._outputs.clear()
         self._latest_stamp = stamp
 
