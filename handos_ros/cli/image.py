@@ -150,7 +150,8 @@ def _work(
             except DiskFullError as error:
                 raise DataError(f"{error}; {done} pictures were done before") from error
             except HandosError as error:
-                named = str(error).startswith(f"{output.picture.path}:")
+                # A DataError names the result that could not be written.
+                named = isinstance(error, DataError) or str(error).startswith(f"{output.picture.path}:")
                 common.complain(error if named else f"{output.picture.path}: {error}")
                 failed += 1
             bar.update()
@@ -218,4 +219,3 @@ def _write(output: _Output, image: NDArray[np.uint8], hands: Hands, pipeline: Pi
         write_picture(output.overlay, draw_hands(image, hands, pipeline.hand_model), overwrite=True)
     write_json(output.json, hands_to_dict(name, hands, model), overwrite=True)
     return len(hands)
-

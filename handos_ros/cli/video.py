@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     whole = _is_whole(args.source, source.count, work.frames) or interruption.asked or work.ended_by_user
     if interruption.asked and not live:
         raise KeyboardInterrupt
-    return 0 if whole and not work.failed and not work.other_sizes else 1
+    return 0 if whole and not work.failed else 1
 
 
 def _outputs(args: argparse.Namespace, live: bool) -> tuple[Path | None, Path | None]:
@@ -141,15 +141,12 @@ class _Work:
         live: bool,
         draw: bool,
     ) -> None:
-        self.frames = self.hands = self.failed = self.other_sizes = 0
+        self.frames = self.hands = self.failed = 0
         self.ended_by_user = False
         self._name, self._pipeline, self._camera, self._tracker = name, pipeline, camera, tracker
         self._live, self._draw = live, draw
-        self._size: tuple[int, ...] | None = None
 
-    def run(
-        self, source: Source, results: _Results, interruption: common.Interruption, window: bool
-    ) -> None:
+    def run(self, source: Source, results: _Results, interruption: common.Interruption, window: bool) -> None:
         """Until the source ends, the user has seen enough, or the disk is full."""
         # A camera's pictures are worth showing only while they are new.
         depth = 1 if self._live else _IN_FLIGHT
@@ -174,17 +171,11 @@ class _Work:
             raise DataError(f"{self._name}: not a single frame could be read")
         if self.failed > 1:
             common.complain(f"{self._name}: the same or the like with {self.failed - 1} more frames")
-        if self.other_sizes:
-            common.complain(f"{self._name}: {self.other_sizes} frames have another size than the first")
 
     def _look(self, frame: Frame) -> tuple[Hands, str | None]:
         """The frame's hands, or none and what was wrong with it."""
         from handos_ros.hands import Camera, Hands
 
-        height, width = frame.image.shape[:2]
-        if self._size is None:
-            self._size = (height, width)
-        self.other_sizes += (height, width) != self._size
         try:
             hands = self._pipeline(frame.image, self._camera, mesh=self._draw)
             return self._tracker(hands, frame.time), None
@@ -194,6 +185,7 @@ class _Work:
             if not self.failed:
                 common.complain(f"{self._name}: frame {frame.number}: {error}")
             self.failed += 1
+            height, width = frame.image.shape[:2]
             return Hands.empty(Camera.assumed(width, height)), str(error)
 
     def _finish(

@@ -188,22 +188,19 @@ class VideoOutput:
 
     def __init__(self, path: Path, rate: float, width: int, height: int, *, name: Path) -> None:
         self._path, self._name = path, name
-        self._size = (width, height)
         self._written = 0
-        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, self._size)
+        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, (width, height))
         if not self._writer.isOpened():
             raise DataError(f"{name}: OpenCV cannot write a {width}x{height} mp4 video at {rate:g} frames/s")
 
     def write(self, image: NDArray[np.uint8]) -> None:
-        """Add an (H, W, 3) uint8 RGB frame; one of another size is stretched to the video's.
+        """Add an (H, W, 3) uint8 RGB frame.
 
         Raises:
             DiskFullError: when hardly any room is left.
         """
         if self._written % 30 == 0 and shutil.disk_usage(self._path.parent).free < _LEAST_FREE_BYTES:
             raise DiskFullError(f"{self._name}: cannot be written: no space left on the disk")
-        if (image.shape[1], image.shape[0]) != self._size:
-            image = np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_AREA))
         self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         self._written += 1
 

@@ -1,0 +1,178 @@
+"""`handos video` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from handos_ros.hands import LEFT, RIGHT
+from standin import draw_disc
+
+SIZE, RATE, COUNT = (160, 120), 12.5, 30
+
+
+def frame(number: int) -> np.ndarray:
+    image = np.full((SIZE[1], SIZE[0], 3), 60, np.uint8)
+    draw_disc(image, (30 + 2 * number, 60), 40, RIGHT)
+    return draw_disc(image, (130, 40 + number), 30, LEFT)
+
+
+def write_clip(path: Path, *, count: int = COUNT, code: str = "mp4v", noise: bool = False) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), RATE, SIZE)
+    assert writer.isOpened()
+    random = np.random.default_rng(0)
+    for number in range(count):
+        image = random.integers(0, 255, (SIZE[1], SIZE[0], 3), np.uint8) if noise else frame(number)
+        writer.write(image[..., ::-1])
+    writer.release()
+    return path
+
+
+def read_clip(path: Path) -> tuple[list[np.ndarray], float]:
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while True:
+        there, image = capture.read()
+        if not there:
+            return frames, capture.get(cv2.CAP_PROP_FPS)
+        frames.append(image[..., ::-1])
+
+
+def read_lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_overlay_and_json_lines(handos) -> None:
+    write_clip(handos.folder / "clip.mp4")
+    result = handos("video", "clip.mp4", "-o", "out")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("30 frames, 60 hands, 0 failed") and result.stdout.count("\n") == 1
+    frames, rate = read_clip(handos.folder / "out/clip_overlay.mp4")
+    assert len(frames) == COUNT and rate == pytest.approx(RATE)
+    assert all(image.shape == (SIZE[1], SIZE[0], 3) for image in frames)
+    # The hand is drawn over the disc, where the disc is in that very frame.
+    for number in (0, 15, 29):
+        x = 30 + 2 * number
+        disc = frames[number][45:75, x - 15 : x + 15].astype(int)
+        assert np.abs(disc - (255, 0, 255)).sum(-1).mean() > 100
+    lines = read_lines(handos.folder / "out/clip.jsonl")
+    assert [line["frame"] for line in lines] == list(range(COUNT))
+    assert [line["time"] for line in lines] == pytest.approx([i / RATE for i in range(COUNT)], abs=2e-3)
+    assert all((line["image"], line["width"], line["height"]) == ("clip.mp4", *SIZE) for line in lines)
+    ids = [{hand["handedness"]: hand["id"] for hand in line["hands"]} for line in lines]
+    assert all(pair == ids[0] for pair in ids) and ids[0]["left"] != ids[0]["right"] >= 0
+
+
+def test_without_overlay(handos) -> None:
+    write_clip(handos.folder / "clip.avi", count=5, code="MJPG")
+    assert handos("video", "clip.avi", "-o", "out", "--no-overlay", "--smoothing", "0").returncode == 0
+    assert [path.name for path in (handos.folder / "out").iterdir()] == ["clip.jsonl"]
+
+
+def test_what_is_there_is_refused_or_replaced(handos) -> None:
+    write_clip(handos.folder / "clip.mp4", count=3)
+    (handos.folder / "clip_overlay.mp4").write_text("mine")
+    result = handos("video", "clip.mp4", "-o", ".")
+    assert result.returncode == 1 and "clip_overlay.mp4 is there already" in result.stderr
+    assert (handos.folder / "clip_overlay.mp4").read_text() == "mine"
+    assert not (handos.folder / "clip.jsonl").exists()
+    assert handos("video", "clip.mp4", "-o", ".", "--overwrite").returncode == 0
+    assert len(read_clip(handos.folder / "clip_overlay.mp4")[0]) == 3
+
+
+def test_of_a_file_that_was_cut_off_what_is_there_is_kept(handos) -> None:
+    path = write_clip(handos.folder / "clip.avi", code="MJPG", noise=True)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    result = handos("video", "clip.avi", "-o", "out", hands=2)
+    assert result.returncode == 1
+    assert "clip.avi: of 30 frames the first " in result.stderr
+    frames, _ = read_clip(handos.folder / "out/clip_overlay.mp4")
+    assert 5 < len(frames) < 25 and len(read_lines(handos.folder / "out/clip.jsonl")) == len(frames)
+
+
+@pytest.mark.parametrize("words", ["missing", "no video", "cut mp4", "folder"])
+def test_what_is_no_video_is_named(handos, words: str) -> None:
+    path = handos.folder / "clip.mp4"
+    if words == "no video":
+        path.write_text("words")
+    elif words == "cut mp4":
+        data = write_clip(path).read_bytes()
+        path.write_bytes(data[: len(data) // 2])
+    elif words == "folder":
+        path.mkdir()
+    result = handos("video", "clip.mp4", "-o", "out")
+    assert result.returncode == 1
+    assert result.stderr.startswith("handos: error: clip.mp4") and result.stderr.count("\n") == 1
+    assert not (handos.folder / "out").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_work_leaves_whole_files(handos, number: signal.Signals) -> None:
+    write_clip(handos.folder / "clip.mp4", count=100)
+    process = handos.start("video", "clip.mp4", "-o", "out", delay=0.05)
+    deadline = time.monotonic() + 30
+    out = handos.folder / "out"
+    while not (out.exists() and any(out.glob(".*_overlay*"))) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    frames, _ = read_clip(out / "clip_overlay.mp4")
+    lines = read_lines(out / "clip.jsonl")
+    assert 0 < len(frames) == len(lines) < 100 and output.startswith(f"{len(lines)} frames")
+    assert sorted(path.name for path in out.iterdir()) == ["clip.jsonl", "clip_overlay.mp4"]
+
+
+def test_a_full_disk_is_named_and_leaves_no_halves(handos) -> None:
+    write_clip(handos.folder / "clip.mp4", noise=True)
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    result = handos("video", "clip.mp4", "-o", "out", hands=0, preexec_fn=limit)
+    assert result.returncode == 1
+    assert "handos: error: out/clip_overlay.mp4: cannot be written: " in result.stderr
+    assert "is the disk full?" in result.stderr
+    assert list((handos.folder / "out").iterdir()) == []
+
+
+def test_full_disk_of_json_lines(handos) -> None:
+    write_clip(handos.folder / "clip.mp4")
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    result = handos("video", "clip.mp4", "-o", "out", "--no-overlay", preexec_fn=limit)
+    assert result.returncode == 1
+    assert "handos: error: out/clip.jsonl: cannot be written: File too large" in result.stderr
+    assert list((handos.folder / "out").iterdir()) == []
+
+
+def test_a_camera_of_another_shape_ends_it_at_once(handos) -> None:
+    write_clip(handos.folder / "clip.mp4")
+    (handos.folder / "k.yaml").write_text(
+        "image_width: 640\nimage_height: 640\ncamera_matrix: {data: [800, 0, 320, 0, 800, 320, 0, 0, 1]}\n"
+    )
+    result = handos("video", "clip.mp4", "-o", "out", "--camera", "k.yaml")
+    assert result.returncode == 1 and "640x640" in result.stderr
+    assert list((handos.folder / "out").iterdir()) == []
+
+
+def test_a_camera_that_is_not_there(handos) -> None:
+    result = handos("video", "63", "-o", "out", "--no-window")
+    assert result.returncode == 1 and "camera 63 cannot be opened" in result.stderr
+
+
+def test_nowhere_to_put_the_results(handos) -> None:
+    write_clip(handos.folder / "clip.mp4", count=2)
+    result = handos("video", "clip.mp4")
+    assert result.returncode == 1 and "-o DIR" in result.stderr
