@@ -283,3 +283,44 @@ def collate(samples: Sequence[Sample], *, stride: int = 1, size: tuple[int, int]
         sources=[s.source for s in samples],
         **tensors,
     )
+
+
+def concatenate(batches: Sequence[Batch], *, num_vertices: int = 0) -> Batch:
+    """Batches of pictures padded to the same size, one after the other.
+
+    Args:
+        batches: at least one.
+        num_vertices: V of the result where no batch has vertices.
+
+    Raises:
+        ValueError: if pictures differ in size, or meshes in their number of vertices.
+    """
+    import torch
+
+    if len({b.picture_size for b in batches}) != 1:
+        raise ValueError(f"batches of different picture sizes: {[b.picture_size for b in batches]}")
+    places = max(b.valid.shape[1] for b in batches)
+    meshes = {b.vertices.shape[2] for b in batches if b.vertices.shape[2]}
+    if len(meshes) > 1:
+        raise ValueError(f"batches of different hand models: {sorted(meshes)} vertices")
+    num_vertices = meshes.pop() if meshes else num_vertices
+    fill = {"handedness": SIDE_UNKNOWN, "visibility": float("nan")}
+
+    def padded(batch: Batch, name: str) -> torch.Tensor:
+        tensor: torch.Tensor = getattr(batch, name)
+        if name == "vertices" and tensor.shape[2] != num_vertices:
+            tensor = tensor.new_zeros(*tensor.shape[:2], num_vertices, 3)
+        if name not in _PER_HAND_TENSORS or tensor.shape[1] == places:
+            return tensor
+        rest = tensor.new_full((len(tensor), places - tensor.shape[1], *tensor.shape[2:]), fill.get(name, 0))
+        return torch.cat([tensor, rest], 1)
+
+    tensors = {
+        f.name: torch.cat([padded(batch, f.name) for batch in batches])
+        for f in fields(Batch)
+        if f.name != "sources"
+    }
+    return Batch(**tensors, sources=[source for batch in batches for source in batch.sources])
+
+
+_PER_HAND_TENSORS = {"valid", "boxes_px", *_hand_fields(0)}

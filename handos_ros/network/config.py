@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from handos_ros.errors import ModelError
+from handos_ros.errors import HandosError, ModelError
 
 DETECTOR_KINDS = ("grounding_dino", "rt_detr", "rt_detr_v2", "d_fine")
 
@@ -156,9 +156,10 @@ def load_config(name_or_path: str | Path) -> HandosConfig:
             )
         source = path.read_text("utf-8")
     try:
-        return config_from_dict(yaml.safe_load(source))
-    except (ModelError, yaml.YAMLError) as error:
-        raise ModelError(f"{text}: {error}") from None
+        data = yaml.safe_load(source)
+    except yaml.YAMLError as error:
+        raise ModelError(f"{text}: not YAML: {error}") from None
+    return build_config(HandosConfig, data, text)
 
 
 def shipped_configs() -> list[str]:
@@ -169,12 +170,27 @@ def shipped_configs() -> list[str]:
 
 def config_from_dict(data: Any) -> HandosConfig:
     """Build a configuration from plain data, every key checked. The inverse of `config_to_dict`."""
-    return _build(HandosConfig, data, "")
+    return build_config(HandosConfig, data, "the configuration")
 
 
 def config_to_dict(config: HandosConfig) -> dict[str, Any]:
     """Plain lists, numbers and strings, ready for YAML or json."""
     return typing.cast("dict[str, Any]", _plain(dataclasses.asdict(config)))
+
+
+T = typing.TypeVar("T")
+
+
+def build_config(cls: type[T], data: Any, origin: str, error: type[HandosError] = ModelError) -> T:
+    """A frozen dataclass, nested ones included, from plain data with every key and type checked.
+
+    Raises:
+        error: naming `origin` and the key that cannot be used.
+    """
+    try:
+        return typing.cast("T", _build(cls, data, ""))
+    except (HandosError, TypeError) as problem:
+        raise error(f"{origin}: {problem}") from None
 
 
 def _build(cls: Any, data: Any, where: str) -> Any:
@@ -196,12 +212,12 @@ def _build(cls: Any, data: Any, where: str) -> Any:
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, f"{where}.")
     if isinstance(hint, types.UnionType):
         if value is None:
             return None
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, f"{where}.")
     origin = typing.get_origin(hint)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):

@@ -98,8 +98,9 @@ class InteractiveDecoder(nn.Module):
         self.camera = mlp(width, width, 3, last_zero=True)
 
         tokens = NUM_JOINTS + self.num_lifted + 1
+        # Finite, so that it can be averaged and halved; its exponential is 0 all the same.
         mask = torch.zeros(tokens, tokens)
-        mask[:-1, -1] = float("-inf")
+        mask[:-1, -1] = -1e4
         self.register_buffer("_mask", mask, persistent=False)
         self._start_vertices()
 

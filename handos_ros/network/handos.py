@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -46,9 +48,11 @@ class HandosNetwork(nn.Module):
         describe = lambda maps: [(m.shape[1], round(side / m.shape[2])) for m in maps]  # noqa: E731
         return describe(seen.backbone), describe(seen.features)
 
-    def detect(self, pictures: Tensor, mask: Tensor | None = None) -> DetectorOutput:
-        """(B, 3, H, W) RGB, 0 to 255; H and W multiples of `config.stride`."""
-        return self.detector(pictures, mask)
+    def detect(
+        self, pictures: Tensor, mask: Tensor | None = None, labels: Sequence[Tensor] | None = None
+    ) -> DetectorOutput:
+        """(B, 3, H, W) RGB, 0 to 255; H and W multiples of `config.stride`. Arguments: `DetectorAdapter`."""
+        return self.detector(pictures, mask, labels)
 
     def maps(self, seen: DetectorOutput) -> list[Tensor]:
         """F^GD: the maps that the decoder looks into."""

@@ -44,7 +44,7 @@ class DecoderLayer(nn.Module):
             position: (B, K, T, D), added where queries are compared and where they look.
             boxes: (B, K, T, 4) reference boxes, centre and size in fractions of the picture.
             maps: each (B, D, h, w).
-            mask: (T, T), 0 where the row may see the column and -inf where not; None for all.
+            mask: (T, T), 0 where the row may see the column and very low where not; None for all.
         """
         b, k, t, d = queries.shape
         x = queries.reshape(b * k, t, d)

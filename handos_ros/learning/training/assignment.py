@@ -28,7 +28,7 @@ def simota(scores: Tensor, boxes: Tensor, labels: Tensor, valid: Tensor) -> Tens
     Returns:
         (B, Q) int64: the number of the hand that each query is to learn, -1 for none.
     """
-    iou, inside = _overlap(boxes.float(), labels.float())
+    iou, inside = overlap(boxes.float(), labels.float())
     iou = iou * valid[:, :, None]
     cost = -scores.float().clamp(min=1e-8).log()[:, None] - _IOU_WEIGHT * iou.clamp(min=1e-8).log()
     cost = cost + _OUTSIDE_COST * ~inside
@@ -45,8 +45,11 @@ def simota(scores: Tensor, boxes: Tensor, labels: Tensor, valid: Tensor) -> Tens
     return torch.where(best_cost.isfinite(), hand, -1)
 
 
-def _overlap(boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU (B, K, Q) of labels with boxes, and whether the box's centre lies inside the label."""
+def overlap(boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU (B, K, Q) of labels (B, K, 4) with boxes (B, Q, 4), and whether the box's centre lies inside.
+
+    Both in centre x, centre y, width, height.
+    """
     b, g = boxes[:, None], labels[:, :, None]
     b_low, b_high = b[..., :2] - b[..., 2:] / 2, b[..., :2] + b[..., 2:] / 2
     g_low, g_high = g[..., :2] - g[..., 2:] / 2, g[..., :2] + g[..., 2:] / 2

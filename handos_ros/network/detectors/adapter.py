@@ -35,6 +35,7 @@ class DetectorOutput:
         q_last: (B, Q, D) queries leaving it.
         boxes: (B, Q, 4) centre x, centre y, width, height, fractions of the padded picture.
         logits: (B, Q) of "hand".
+        losses: the detector's own training losses by name, weighted; None where no labels were given.
     """
 
     features: list[Tensor]
@@ -44,6 +45,7 @@ class DetectorOutput:
     q_last: Tensor
     boxes: Tensor
     logits: Tensor
+    losses: dict[str, Tensor] | None = None
 
     @property
     def scores(self) -> Tensor:
@@ -92,9 +94,9 @@ class DetectorAdapter(nn.Module):
         """The backbone's four stages, finest first."""
         return list(self.model.model.backbone.model.encoder.stages)
 
-    def _run(self, pixels: Tensor, mask: Tensor | None) -> Any:
+    def _run(self, pixels: Tensor, mask: Tensor | None, labels: list[dict[str, Tensor]] | None) -> Any:
         """The detector's own forward pass."""
-        return self.model(pixel_values=pixels, pixel_mask=mask)
+        return self.model(pixel_values=pixels, pixel_mask=mask, labels=labels)
 
     def _logits(self, output: Any) -> Tensor:
         """(B, Q) logit of "hand"."""
@@ -123,13 +125,17 @@ class DetectorAdapter(nn.Module):
             )  # fmt: skip
             raise ModelError(f"cannot load the detector {config.pretrained!r}: {error}{hint}") from None
 
-    def freeze(self) -> None:
-        """No gradient, no training mode, from now on: statistics, dropout and weights stay as they are."""
-        self.requires_grad_(False)
-        self._frozen = True
-        self.train(False)
-
     _frozen = False
+
+    def freeze(self, frozen: bool = True) -> None:
+        """No gradient, no training mode: statistics, dropout and weights stay as they are. Or the reverse."""
+        self._frozen = frozen
+        self.requires_grad_(not frozen)
+        for name, parameter in self.named_parameters():
+            # The detector's own constants, which it declares as parameters.
+            if name.rsplit(".", 1)[-1] in ("reg_scale", "up"):
+                parameter.requires_grad_(False)
+        self.train(not frozen)
 
     def train(self, mode: bool = True) -> DetectorAdapter:
         return super().train(mode and not self._frozen)
@@ -149,26 +155,43 @@ class DetectorAdapter(nn.Module):
         pixels = pictures.to(self._mean.dtype)
         return (pixels - self._mean) / self._std
 
-    def forward(self, pictures: Tensor, mask: Tensor | None = None) -> DetectorOutput:
-        """See (B, 3, H, W) RGB pictures, 0 to 255; `mask` (B, H, W) is True where not padding."""
-        if not self._frozen:
-            return self._see(pictures, mask)
-        with torch.no_grad():
-            return self._see(pictures, mask)
+    def forward(
+        self, pictures: Tensor, mask: Tensor | None = None, labels: Sequence[Tensor] | None = None
+    ) -> DetectorOutput:
+        """See pictures.
 
-    def _see(self, pictures: Tensor, mask: Tensor | None) -> DetectorOutput:
+        Args:
+            pictures: (B, 3, H, W) RGB, 0 to 255.
+            mask: (B, H, W), True where not padding.
+            labels: for training the detector, the boxes (N, 4) of every hand of each picture, centre and
+                size as fractions; pictures in which a hand may be unlabelled have no place there.
+        """
+        if not self._frozen:
+            return self._see(pictures, mask, labels)
+        with torch.no_grad():
+            return self._see(pictures, mask, None)
+
+    def _see(
+        self, pictures: Tensor, mask: Tensor | None, labels: Sequence[Tensor] | None
+    ) -> DetectorOutput:
         pixel_mask = mask.long() if mask is not None and self.uses_mask else None
-        output = self._run(self.normalised(pictures), pixel_mask)
+        targets = None
+        if labels is not None:
+            zeros = [boxes.new_zeros(len(boxes), dtype=torch.long) for boxes in labels]
+            targets = [{"class_labels": c, "boxes": b} for c, b in zip(zeros, labels, strict=True)]
+        output = self._run(self.normalised(pictures), pixel_mask, targets)
         try:
             seen = self._seen
             shapes = [(int(h), int(w)) if not _symbolic(h, w) else (h, w) for h, w in seen["shapes"]]
             maps = seen["maps"].transpose(1, 2).split([h * w for h, w in shapes], dim=2)
             features = [m.reshape(m.shape[0], m.shape[1], h, w) for m, (h, w) in zip(maps, shapes, strict=True)]
             backbone = [self._stage_map(seen[f"stage{n}"]) for n in range(len(self._stages()))]
-            q_first = seen["q_first"][:, -output.pred_boxes.shape[1] :]
+            # In training, queries that denoise labels stand before the others.
+            queries = self.model.config.num_queries
+            q_first = seen["q_first"][:, -queries:]
         finally:
             self._seen = {}
-        boxes, masks = output.pred_boxes, None
+        boxes, masks = output.pred_boxes[:, -queries:], None
         if pixel_mask is not None:
             masks = [
                 nn.functional.interpolate(pixel_mask[:, None].float(), size=m.shape[-2:])[:, 0] > 0.5
@@ -179,7 +202,14 @@ class DetectorAdapter(nn.Module):
             size = torch.tensor([pictures.shape[3], pictures.shape[2]], device=boxes.device)
             boxes = boxes * (valid / size).repeat(1, 2)[:, None]
         result = DetectorOutput(
-            features, masks, backbone, q_first, output.last_hidden_state, boxes, self._logits(output)
+            features,
+            masks,
+            backbone,
+            q_first,
+            output.last_hidden_state[:, -queries:],
+            boxes,
+            self._logits(output)[:, -queries:],
+            output.loss_dict if labels is not None else None,
         )
         return self._best(result)
 
@@ -192,7 +222,7 @@ class DetectorAdapter(nn.Module):
         take = lambda t: t.gather(1, rows.expand(-1, -1, t.shape[2]))  # noqa: E731
         return DetectorOutput(
             output.features, output.masks, output.backbone, take(output.q_first), take(output.q_last),
-            take(output.boxes), output.logits.gather(1, index),
+            take(output.boxes), output.logits.gather(1, index), output.losses,
         )  # fmt: skip
 
     def _see_decoder(self, _module: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:

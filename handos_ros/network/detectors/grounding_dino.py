@@ -34,9 +34,9 @@ class GroundingDinoAdapter(DetectorAdapter):
         self.register_buffer("_words", torch.tensor(words), persistent=False)
         self.model.model.text_backbone = _OncePerPrompt(self.model.model.text_backbone)
 
-    def freeze(self) -> None:
-        super().freeze()
-        self.model.model.text_backbone.remember = True
+    def freeze(self, frozen: bool = True) -> None:
+        super().freeze(frozen)
+        self.model.model.text_backbone.remember = frozen
 
     def _classes(self) -> tuple[Any, Any]:
         from transformers import GroundingDinoConfig, GroundingDinoForObjectDetection
@@ -50,9 +50,9 @@ class GroundingDinoAdapter(DetectorAdapter):
         # A Swin stage gives tokens after its downsampling, then the map before it.
         return output[1]
 
-    def _run(self, pixels: Tensor, mask: Tensor | None) -> Any:
+    def _run(self, pixels: Tensor, mask: Tensor | None, labels: list[dict[str, Tensor]] | None) -> Any:
         prompt = self._prompt.expand(pixels.shape[0], -1)
-        return self.model(pixel_values=pixels, pixel_mask=mask, input_ids=prompt)
+        return self.model(pixel_values=pixels, pixel_mask=mask, input_ids=prompt, labels=labels)
 
     def _logits(self, output: Any) -> Tensor:
         return output.logits[..., self._words].amax(-1)

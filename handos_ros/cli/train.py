@@ -1,0 +1,83 @@
+"""Train a network: detector, 2D model, full model, as a YAML file says. Goes on where it stopped.
+
+On several GPUs: torchrun --nproc-per-node N -m handos_ros.cli.main train CONFIG -o DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from handos_ros.cli import common
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `handos train`."""
+    parser.add_argument("config", metavar="CONFIG", help="YAML file of the run (see docs/training.md)")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="DIR", help="checkpoints, metrics and weights go there"
+    )
+    parser.add_argument(
+        "--minutes", type=float, metavar="M", help="stop after so long, with a checkpoint (default: never)"
+    )
+    parser.add_argument(
+        "--device", default="auto", metavar="auto|cpu|cuda", help="where to train (default: a GPU if there is one)"
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that make batches (default: by the machine)"
+    )
+    parser.add_argument(
+        "--checkpoint-every", type=common.positive, default=500, metavar="STEPS", help="(default: 500)"
+    )
+    parser.add_argument("--hand-model", metavar="FILE", help="your own MANO file, where the network needs it")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check every source, one batch and one step, then end"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; 0 also when `--minutes` ended it, since the next call goes on."""
+    from handos_ros.errors import HandosError, ModelError
+
+    try:
+        import torch
+        from handos_ros.learning.training.loop import Run, check, train
+        from handos_ros.learning.training.monitor import monitor_from
+    except ModuleNotFoundError as error:
+        raise HandosError(f"training needs {error.name}: pip install 'handos_ros[train]'") from None
+    from handos_ros.hand_model.model import load_hand_model
+    from handos_ros.learning.training.config import load_training_config
+    from handos_ros.network.config import load_config
+
+    config = load_training_config(args.config)
+    wanted = load_config(config.network).hand_model
+    if wanted == "mano" and not args.hand_model:
+        raise ModelError(f"{config.network} predicts MANO's mesh: give your own MANO file with --hand-model")
+    hand_model = load_hand_model(args.hand_model or wanted)
+    device = args.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    workers = args.workers
+    if workers is None:
+        workers = max(1, (os.cpu_count() or 2) - (device != "cpu"))
+    monitor = monitor_from(config.monitor, hand_model)
+    bounds = Run(
+        Path(args.output),
+        minutes=args.minutes,
+        device=device,
+        workers=workers,
+        checkpoint_every=args.checkpoint_every,
+        evaluate=monitor,
+        evaluate_every=config.monitor.every if config.monitor else 1000,
+        progress=not args.quiet,
+    )
+    if args.dry_run:
+        print(check(config, hand_model, bounds))
+        return 0
+    finished = train(config, hand_model, bounds)
+    if int(os.environ.get("RANK", "0")) == 0:
+        state = "finished" if finished else "stopped; the same command goes on from its checkpoint"
+        print(f"{state}: {Path(args.output) / 'weights.safetensors'}")
+    return 0

@@ -1,0 +1,172 @@
+"""What a training run is made of, as typed objects and YAML: sources, stages, optimiser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from handos_ros.errors import DataError
+from handos_ros.learning.training.losses import LossWeights
+from handos_ros.network.config import build_config
+
+SOURCE_KINDS = ("coco", "negatives", "synthesis")
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """One kind of picture and how large a part of every batch it is.
+
+    Attributes:
+        kind: `coco` (photographs with a COCO keypoint file), `negatives` (photographs without hands) or
+            `synthesis` (rendered hands).
+        share: its part of every batch, relative to the other sources' shares.
+        annotations: of `coco`: the json file.
+        images: of `coco` and `negatives`: the folder of pictures; for `coco` by default beside the file.
+        settings: of `synthesis`: the fields of its configuration that differ from the default.
+        exclude: of `negatives`: keep out the pictures whose number, in sorted order, modulo 10 is in
+            this list, for evaluation.
+    """
+
+    kind: str
+    share: float
+    annotations: str = ""
+    images: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    exclude: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in SOURCE_KINDS:
+            raise DataError(f"sources.kind is {self.kind!r}; known are {', '.join(SOURCE_KINDS)}")
+        if self.share <= 0:
+            raise DataError(f"the share of source {self.kind} must be above 0, got {self.share:g}")
+        if self.kind == "coco" and not self.annotations:
+            raise DataError("a coco source needs `annotations`")
+        if self.kind == "negatives" and not self.images:
+            raise DataError("a source of negatives needs `images`")
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """A part of the training in which the same things learn.
+
+    Attributes:
+        name: for people and metrics.
+        steps: how many.
+        batch: pictures a step, on each process.
+        sizes: (height, width) in px of the network pictures; each step draws one.
+        detector: whether the detector learns. It is frozen in every other stage.
+        decoder: `none`, `2d` (all layers over joint queries alone, as HandOS's first stage) or `full`.
+        learning_rate: at its height.
+        detector_learning_rate: of the detector, where it learns; None for the same.
+        warmup: steps in which the rate rises to its height.
+        decay: the part of the steps, at the end, in which it falls to nothing along a line.
+    """
+
+    name: str
+    steps: int
+    batch: int = 16
+    sizes: tuple[tuple[int, ...], ...] = ((320, 320), (288, 384), (224, 384), (384, 288))
+    detector: bool = False
+    decoder: str = "full"
+    learning_rate: float = 5e-4
+    detector_learning_rate: float | None = None
+    warmup: int = 200
+    decay: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.decoder not in ("none", "2d", "full"):
+            raise DataError(f"stage {self.name}: decoder is {self.decoder!r}; known are none, 2d, full")
+        if not self.detector and self.decoder == "none":
+            raise DataError(f"stage {self.name}: neither the detector nor the decoder learns")
+        if self.steps < 1 or self.batch < 1 or not 0 <= self.decay <= 1:
+            raise DataError(f"stage {self.name}: steps and batch must be positive, decay within 0 and 1")
+        if any(len(size) != 2 or min(size) < 32 for size in self.sizes) or not self.sizes:
+            raise DataError(f"stage {self.name}: sizes must be pairs of height and width, at least 32")
+
+
+@dataclass(frozen=True)
+class MonitorConfig:
+    """What the run is measured on as it goes; never trained on.
+
+    Attributes:
+        annotations, images: as in a `coco` source.
+        pictures: at most so many of them, spread evenly.
+        synthetic: so many pictures of the fixed synthetic test set.
+        every: steps between two measurements.
+    """
+
+    annotations: str
+    images: str = ""
+    pictures: int = 200
+    synthetic: int = 0
+    every: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.pictures < 1 or self.every < 1 or self.synthetic < 0:
+            raise DataError("monitor: pictures and every must be positive")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A whole run.
+
+    Attributes:
+        network: a shipped configuration's name or a path.
+        sources: what pictures come from.
+        stages: one after another.
+        losses: weight of every loss term.
+        seed: of all chance.
+        weight_decay: AdamW's, on matrices and convolutions.
+        clip: gradients are scaled down to this norm.
+        ema: decay of the moving average of the weights, which is what is evaluated and shipped.
+        hands: at most this many hands of a picture are decoded in a step.
+        own_boxes: how often a labelled hand is decoded from the detector's box rather than from its
+            labelled box, disturbed.
+        accumulate: steps whose gradients are added up before the weights move.
+        mosaic: how often four photographs make one.
+        monitor: what the run is measured on as it goes.
+    """
+
+    network: str
+    sources: tuple[SourceConfig, ...]
+    stages: tuple[StageConfig, ...]
+    losses: LossWeights = LossWeights()
+    seed: int = 0
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    ema: float = 0.999
+    hands: int = 4
+    own_boxes: float = 0.6
+    accumulate: int = 1
+    mosaic: float = 0.15
+    monitor: MonitorConfig | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sources or not self.stages:
+            raise DataError("a training run needs at least one source and one stage")
+        if not 0 <= self.ema < 1 or self.clip <= 0 or self.hands < 1 or self.accumulate < 1:
+            raise DataError("ema must be in [0, 1); clip, hands and accumulate must be positive")
+
+
+def load_training_config(path: str | Path) -> TrainingConfig:
+    """Read a run from YAML; paths in it are relative to the file.
+
+    Raises:
+        DataError: naming the file and the key that cannot be used.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        data = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the training configuration: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise DataError(f"{path}: not YAML: {error}") from None
+    if isinstance(data, dict):
+        for part in [*(data.get("sources") or []), data.get("monitor")]:
+            for key in ("annotations", "images"):
+                if isinstance(part, dict) and part.get(key):
+                    part[key] = str((path.parent / part[key]).resolve())
+    return build_config(TrainingConfig, data, str(path), DataError)

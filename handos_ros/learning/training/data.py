@@ -1,0 +1,146 @@
+"""Batches mixed from several sources; every one follows from the seed and its step alone.
+
+So a run that was interrupted goes on with exactly the batches it would have had, in any number of
+worker processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from handos_ros.errors import DataError
+from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints, read_picture
+from handos_ros.learning.sample import Batch, Sample, collate, concatenate
+from handos_ros.learning.training.augmentation import Augmentation, mosaic
+from handos_ros.learning.training.config import SourceConfig, StageConfig, TrainingConfig
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_TRIES = 8
+"""How often another picture is drawn where only fully labelled ones will do."""
+
+
+class Negatives:
+    """Photographs without hands: every picture of a folder, less those kept out for evaluation."""
+
+    def __init__(self, folder: str | Path, exclude: Sequence[int] = ()) -> None:
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder of pictures")
+        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+        self.paths = [path for number, path in enumerate(paths) if number % 10 not in exclude]
+        if not self.paths:
+            raise DataError(f"{folder}: holds no picture to train on")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Sample:
+        path = self.paths[index]
+        return Sample.labelled(read_picture(path), exhaustive=True, source=f"negative:{path.name}")
+
+
+class Mixture(Dataset):
+    """`mixture[step]` is the batch of that step.
+
+    Args:
+        config: the run.
+        stage: what of it; where the detector learns, only fully labelled pictures are drawn.
+        rank: the number of this process among several; each draws pictures of its own.
+        num_vertices: V of the hand model: batches without a mesh still have room for one.
+    """
+
+    def __init__(
+        self, config: TrainingConfig, stage: StageConfig, *, rank: int = 0, num_vertices: int = 0
+    ) -> None:
+        self.config, self.stage, self.rank, self.num_vertices = config, stage, rank, num_vertices
+        self.sources = [_open(source) for source in config.sources]
+        shares = np.array([source.share for source in config.sources])
+        self.shares = shares / shares.sum()
+        self.number = config.stages.index(stage)
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng([self.config.seed, self.number, step, self.rank])
+        height, width = self.stage.sizes[rng.integers(len(self.stage.sizes))]
+        counts = _apportion(self.shares, self.stage.batch, rng)
+        augmentation = Augmentation(size=(height, width))
+        samples: list[Sample] = []
+        batches: list[Batch] = []
+        for config, source, count in zip(self.config.sources, self.sources, counts, strict=True):
+            if not count:
+                continue
+            if config.kind == "synthesis":
+                first = int(rng.integers(2**62))
+                batches.append(source.batch(first, count, (height, width)))
+            else:
+                samples += [self._photograph(source, augmentation, rng) for _ in range(count)]
+        if samples:
+            batches.append(collate(samples, size=(height, width)))
+        return concatenate(batches, num_vertices=self.num_vertices)
+
+    def _photograph(self, source: Any, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
+        for _ in range(_TRIES):
+            if isinstance(source, CocoKeypoints) and rng.random() < self.config.mosaic:
+                four = [source[int(rng.integers(len(source)))] for _ in range(4)]
+                sample = mosaic(four, augmentation, rng)
+            else:
+                sample = augmentation(source[int(rng.integers(len(source)))], rng)
+            if sample.exhaustive or not self.stage.detector:
+                return sample
+        # Nothing is known of what is unlabelled, so nothing of the picture is shown.
+        return replace(sample, image=np.zeros_like(sample.image), exhaustive=True).select([])
+
+    def loader(self, first: int, last: int, workers: int, *, pin: bool = False) -> Iterator[Batch]:
+        """The batches of steps `first` to `last` - 1, made ahead in worker processes."""
+        return iter(
+            DataLoader(
+                self,
+                batch_size=None,
+                sampler=range(first, last),
+                num_workers=workers,
+                pin_memory=pin,
+                prefetch_factor=4 if workers else None,
+                worker_init_fn=_one_thread,
+                # A plain fork copies OpenCV's and torch's thread pools in whatever state they are in, and
+                # hangs in them.
+                multiprocessing_context="forkserver" if workers else None,
+            )
+        )
+
+
+def _open(config: SourceConfig) -> Any:
+    if config.kind == "coco":
+        return CocoKeypoints(config.annotations, config.images or None)
+    if config.kind == "negatives":
+        return Negatives(config.images, config.exclude)
+    from handos_ros.learning.synthesis.generator import SynthesisConfig, SyntheticHands
+
+    return SyntheticHands(SynthesisConfig(**config.settings))
+
+
+def _apportion(shares: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:
+    """Whole numbers that add up to `total` and equal `shares * total` on average."""
+    exact = shares * total
+    counts = np.floor(exact).astype(int)
+    missing = total - counts.sum()
+    if missing:
+        rest = exact - counts
+        counts += np.bincount(rng.choice(len(shares), missing, p=rest / rest.sum()), minlength=len(shares))
+    return counts
+
+
+def _one_thread(_worker: int) -> None:
+    import signal
+
+    import cv2
+
+    # Ctrl-C reaches the whole group of processes; the loop ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

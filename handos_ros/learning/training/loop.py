@@ -1,0 +1,364 @@
+"""The training loop: stages one after another, bounded in time, resumable at any step."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from handos_ros.errors import DataError
+from handos_ros.hand_model.model import HandModel
+from handos_ros.learning.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from handos_ros.learning.training.config import StageConfig, TrainingConfig
+from handos_ros.learning.training.data import Mixture
+from handos_ros.learning.training.losses import MeshTopology
+from handos_ros.learning.training.stages import StageStep
+from handos_ros.network.config import config_from_dict, config_to_dict, load_config
+from handos_ros.network.handos import HandosNetwork
+from handos_ros.network.weights import save_weights
+
+
+@dataclass
+class Run:
+    """Where a run writes and how it is bounded.
+
+    Attributes:
+        output: folder for checkpoints, `metrics.jsonl`, TensorBoard's events and `weights.safetensors`.
+        minutes: stop after this long, with a checkpoint; None for never.
+        device: `cpu`, `cuda`, `cuda:N`.
+        workers: processes that make batches.
+        checkpoint_every: steps.
+        evaluate: called with the averaged network and the global step; what it returns is logged.
+        evaluate_every: steps.
+        progress: whether to show a bar.
+    """
+
+    output: Path
+    minutes: float | None = None
+    device: str = "cpu"
+    workers: int = 0
+    checkpoint_every: int = 500
+    evaluate: Callable[[HandosNetwork, int], dict[str, float]] | None = None
+    evaluate_every: int = 1000
+    progress: bool = True
+
+
+def train(config: TrainingConfig, hand_model: HandModel, run: Run) -> bool:
+    """Train, or go on from the newest checkpoint in `run.output`.
+
+    On one CPU the same configuration gives the same weights every time, interrupted or not.
+
+    Returns:
+        Whether the run came to its end; False where time or an interrupt ended it first.
+
+    Raises:
+        DataError: for sources or checkpoints that cannot be used; the last good checkpoint stays.
+    """
+    return _Trainer(config, hand_model, run).train()
+
+
+def check(config: TrainingConfig, hand_model: HandModel, run: Run) -> str:
+    """One batch and one step of every stage, nothing written; what they took, for people.
+
+    Raises:
+        DataError: as `train`.
+    """
+    lines = []
+    trainer = _Trainer(config, hand_model, run)
+    for number, stage in enumerate(config.stages):
+        trainer.stage, trainer.step = number, 0
+        trainer.network.detector.freeze(not stage.detector)
+        trainer.network.train()
+        trainer.optimizer = _optimizer(trainer.network, config, stage)
+        started = time.monotonic()
+        batch = Mixture(config, stage, num_vertices=len(hand_model.template))[0]
+        made = time.monotonic()
+        terms, _, _ = trainer._one_step(
+            StageStep(trainer.network, config, stage, trainer.mesh), stage, batch.to(trainer.device)
+        )
+        values = " ".join(f"{name} {float(value):.3g}" for name, value in terms.items())
+        seconds = time.monotonic() - made
+        line = f"{stage.name}: batch of {len(batch)} in {made - started:.2f} s, step in {seconds:.2f} s; {values}"
+        if trainer.device.type == "cuda":
+            line += f"; {torch.cuda.max_memory_allocated(trainer.device) / 2**30:.1f} GiB at the peak"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+class _Trainer:
+    def __init__(self, config: TrainingConfig, hand_model: HandModel, run: Run) -> None:
+        self.config, self.hand_model, self.run = config, hand_model, run
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        self.device = torch.device(run.device)
+        if self.world > 1:
+            if self.device.type == "cuda":
+                self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+                torch.cuda.set_device(self.device)
+            torch.distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+        torch.manual_seed(config.seed)
+        self.network = HandosNetwork(load_config(config.network), hand_model, frozen=False).to(self.device)
+        self.average = AveragedModel(
+            self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
+        )
+        self.mesh = MeshTopology(
+            torch.from_numpy(hand_model.faces.copy()), torch.from_numpy(hand_model.template.copy())
+        ).to(self.device)
+        self.stage, self.step, self.total = 0, 0, 0
+        self.optimizer: torch.optim.Optimizer | None = None
+        self.loaded: dict[str, Any] | None = None
+        if newest_checkpoint(run.output / "checkpoints"):
+            self._resume()
+
+    def train(self) -> bool:
+        self.run.output.mkdir(parents=True, exist_ok=True)
+        end = None if self.run.minutes is None else time.monotonic() + 60 * self.run.minutes
+        finished = True
+        try:
+            with _interruptible() as interrupted:
+                for number, stage in enumerate(self.config.stages):
+                    if number < self.stage:
+                        continue
+                    self.stage = number
+                    if not self._train_stage(stage, lambda: interrupted() or _past(end)):
+                        finished = False
+                        break
+                    self.step = 0
+                    if number + 1 < len(self.config.stages):
+                        self.stage, self.optimizer = number + 1, None
+        finally:
+            if self.world > 1:
+                torch.distributed.destroy_process_group()
+        return finished
+
+    def _train_stage(self, stage: StageConfig, stopped: Callable[[], bool]) -> bool:
+        self.network.detector.freeze(not stage.detector)
+        self.network.train()
+        self.optimizer = _optimizer(self.network, self.config, stage)
+        if self.loaded is not None:
+            self.optimizer.load_state_dict(self.loaded["optimizer"])
+            self.loaded = None
+        step_module: nn.Module = StageStep(self.network, self.config, stage, self.mesh)
+        if self.world > 1:
+            step_module = nn.parallel.DistributedDataParallel(
+                step_module,
+                device_ids=[self.device.index] if self.device.type == "cuda" else None,
+                find_unused_parameters=True,
+            )
+        mixture = Mixture(
+            self.config, stage, rank=self.rank, num_vertices=len(self.hand_model.template)
+        )
+        batches = mixture.loader(
+            self.step, stage.steps, self.run.workers, pin=self.device.type == "cuda"
+        )
+        log = _Log(self.run.output, stage, self.step, self.run.progress and self.rank == 0, self.rank == 0)
+        complete = True
+        try:
+            for batch in batches:
+                # Never between steps whose gradients are still being added up: those are in no checkpoint.
+                if self.step % self.config.accumulate == 0 and self._all_agree(stopped()):
+                    complete = False
+                    break
+                terms, norm, rate = self._one_step(step_module, stage, batch.to(self.device))
+                self.step += 1
+                self.total += 1
+                log.step(self.total, self.step, terms, norm, rate, len(batch) * self.world)
+                if self.rank:
+                    continue
+                if self.run.evaluate and self.total % self.run.evaluate_every == 0:
+                    self._evaluate(log)
+                if self._due() and self.step < stage.steps:
+                    self._save()
+            if not self.rank:
+                if complete and self.run.evaluate:
+                    self._evaluate(log)
+                self._save(stage_done=complete)
+        finally:
+            log.close()
+        return complete
+
+    def _one_step(
+        self, module: nn.Module, stage: StageConfig, batch: Any
+    ) -> tuple[dict[str, Tensor], Tensor, float]:
+        assert self.optimizer is not None
+        rate = learning_rate(stage, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base"] * rate
+        # The step's own randomness, so that a resumed run draws as an uninterrupted one.
+        torch.manual_seed(hash((self.config.seed, self.stage, self.step, self.rank)) & 0x7FFFFFFF)
+        half = self.device.type == "cuda"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            loss, terms = module(batch)
+        (loss / self.config.accumulate).backward()
+        norm = torch.zeros(())
+        if (self.step + 1) % self.config.accumulate == 0:
+            learning = [p for group in self.optimizer.param_groups for p in group["params"]]
+            norm = nn.utils.clip_grad_norm_(learning, self.config.clip)
+            if torch.isfinite(norm):
+                self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.average.update_parameters(self.network)
+        return terms, norm, rate * stage.learning_rate
+
+    def _evaluate(self, log: _Log) -> None:
+        assert self.run.evaluate is not None
+        network = self.average.module
+        network.eval()
+        log.evaluated(self.total, self.run.evaluate(network, self.total))
+
+    def _save(self, stage_done: bool = False) -> None:
+        assert self.optimizer is not None
+        state = {
+            "config": config_to_dict(self.network.config),
+            "stage": self.stage + stage_done,
+            "step": 0 if stage_done else self.step,
+            "total": self.total,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": None if stage_done else self.optimizer.state_dict(),
+        }
+        save_checkpoint(self.run.output / "checkpoints", self.total, state)
+        save_weights(self.average.module, self.run.output / "weights.safetensors", hand_model=self.hand_model)
+
+    def _resume(self) -> None:
+        folder = self.run.output / "checkpoints"
+        state = load_checkpoint(folder)
+        try:
+            if config_from_dict(state["config"]) != self.network.config:
+                raise DataError(f"{folder}: the checkpoint is of another network configuration")
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            self.stage, self.step, self.total = state["stage"], state["step"], state["total"]
+        except (KeyError, RuntimeError) as error:
+            raise DataError(f"{folder}: the checkpoint does not fit this network: {error}") from None
+        self.loaded = state if state["optimizer"] is not None else None
+
+    def _due(self) -> bool:
+        return self.step % self.run.checkpoint_every == 0 and self.step % self.config.accumulate == 0
+
+    def _all_agree(self, stopped: bool) -> bool:
+        """Whether any process wants to stop: then all do, at the same step."""
+        if self.world == 1:
+            return stopped
+        flag = torch.tensor(float(stopped), device=self.device)
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+        return bool(flag.item())
+
+
+def learning_rate(stage: StageConfig, step: int) -> float:
+    """Fraction of the full rate at a step: a rise, a plateau, a line down to nothing."""
+    rise = min(1.0, (step + 1) / max(1, stage.warmup))
+    falling = stage.decay * stage.steps
+    fall = min(1.0, (stage.steps - step) / falling) if falling else 1.0
+    return min(rise, fall)
+
+
+def _optimizer(network: HandosNetwork, config: TrainingConfig, stage: StageConfig) -> torch.optim.Optimizer:
+    """AdamW over what learns; biases, norms and embeddings are not decayed."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        in_detector = name.startswith("detector.")
+        if not in_detector and stage.decoder == "none":
+            continue
+        rate = stage.learning_rate
+        if in_detector and stage.detector_learning_rate is not None:
+            rate = stage.detector_learning_rate
+        decay = config.weight_decay if parameter.ndim > 1 and "embedding" not in name else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "lr": rate, "base": rate, "weight_decay": decay}
+            for (rate, decay), parameters in groups.items()
+        ]
+    )
+
+
+class _Log:
+    """Metrics by step: a line of json each, TensorBoard, and a progress bar."""
+
+    EVERY = 20
+
+    def __init__(self, folder: Path, stage: StageConfig, first: int, progress: bool, writes: bool) -> None:
+        from tqdm import tqdm
+
+        self.file = open(folder / "metrics.jsonl", "a", encoding="utf-8") if writes else None  # noqa: SIM115
+        self.board = None
+        if writes:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(str(folder / "tensorboard"))
+        self.stage = stage
+        self.bar = tqdm(total=stage.steps, initial=first, desc=stage.name, disable=not progress, unit="step")
+        self.sums: dict[str, Tensor] = {}
+        self.count, self.pictures, self.since = 0, 0, time.monotonic()
+
+    def step(
+        self, total: int, step: int, terms: dict[str, Tensor], norm: Tensor, rate: float, pictures: int
+    ) -> None:
+        self.bar.update()
+        for name, value in {**terms, "gradient_norm": norm}.items():
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value
+        self.count, self.pictures = self.count + 1, self.pictures + pictures
+        if step % self.EVERY and step != self.stage.steps:
+            return
+        means = {name: float(value) / self.count for name, value in self.sums.items()}
+        now = time.monotonic()
+        means["pictures_per_second"] = self.pictures / max(now - self.since, 1e-9)
+        self._write(total, {**means, "learning_rate": rate})
+        self.bar.set_postfix({k: f"{v:.3g}" for k, v in means.items() if k in ("detector", "joints_2d", "vertices")})
+        self.sums, self.count, self.pictures, self.since = {}, 0, 0, now
+
+    def evaluated(self, total: int, metrics: dict[str, float]) -> None:
+        self._write(total, {f"eval/{name}": value for name, value in metrics.items()})
+        self.since = time.monotonic()
+
+    def _write(self, total: int, values: dict[str, float]) -> None:
+        if self.file is None or self.board is None:
+            return
+        clean = {k: (v if math.isfinite(v) else None) for k, v in values.items()}
+        line = {"step": total, "stage": self.stage.name, "time": round(time.time(), 1), **clean}
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+        for name, value in values.items():
+            self.board.add_scalar(name, value, total)
+
+    def close(self) -> None:
+        self.bar.close()
+        if self.file is not None:
+            self.file.close()
+        if self.board is not None:
+            self.board.close()
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """SIGINT and SIGTERM end the run after the step under way, with a checkpoint."""
+    caught: list[int] = []
+    old = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            old[number] = signal.signal(number, lambda n, _frame: caught.append(n))
+    except ValueError:  # Not in the main thread: whoever runs it there stops it otherwise.
+        pass
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _past(end: float | None) -> bool:
+    return end is not None and time.monotonic() > end

@@ -1,0 +1,59 @@
+"""What a run measures of itself on the way: hands found and joints placed in pictures kept out of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from handos_ros.hand_model.model import HandModel
+from handos_ros.inference.pipeline import Pipeline
+from handos_ros.inference.torch_backend import TorchBackend
+from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints, read_picture
+from handos_ros.learning.evaluation.predictions import Prediction, predict
+from handos_ros.learning.evaluation.real_pictures import AP_MIN_SCORE, evaluate
+from handos_ros.learning.training.config import MonitorConfig
+from handos_ros.network.handos import HandosNetwork
+
+_KEPT = ("recall", "precision", "ap50", "pck@0.1", "pck@0.2", "side_accuracy", "pa_mpjpe_proper_mm")
+
+
+class Monitor:
+    """Calling it with a network in evaluation mode gives metrics by name.
+
+    Real pictures are those of the configuration's COCO file, spread evenly where there are more than
+    `pictures`; the synthetic ones have exact 3D labels.
+    """
+
+    def __init__(self, config: MonitorConfig, hand_model: HandModel) -> None:
+        self.hand_model = hand_model
+        self.dataset = CocoKeypoints(config.annotations, config.images or None)
+        step = max(1, len(self.dataset.entries) // config.pictures)
+        self.entries = self.dataset.entries[::step][: config.pictures]
+        self.synthetic = config.synthetic
+
+    def __call__(self, network: HandosNetwork, _step: int) -> dict[str, float]:
+        backend = TorchBackend(network, device=str(next(network.parameters()).device))
+        pipeline = Pipeline(
+            backend, self.hand_model, model_id=network.config.name, min_score=AP_MIN_SCORE
+        )
+        paths = [self.dataset.folder / entry.file_name for entry in self.entries]
+        results = predict(pipeline, [lambda path=path: read_picture(path) for path in paths])
+        predictions = {
+            path.name: result
+            for path, result in zip(paths, results, strict=True)
+            if isinstance(result, Prediction)
+        }
+        total = evaluate(self.entries, predictions).total
+        found = {f"real/{name}": float(total[name]) for name in _KEPT if total.get(name) is not None}
+        if self.synthetic:
+            from handos_ros.learning.evaluation.synthetic import evaluate_synthetic
+
+            scores = evaluate_synthetic(pipeline, self.synthetic)
+            found.update({f"synthetic/{name}": value for name, value in scores.items()})
+        return found
+
+
+def monitor_from(config: MonitorConfig | None, hand_model: HandModel) -> Monitor | None:
+    """A monitor where the run names pictures for it and they are there."""
+    if config is None or not Path(config.annotations).is_file():
+        return None
+    return Monitor(config, hand_model)

@@ -1,0 +1,133 @@
+"""One training step: which queries learn which hands, and the losses of detector and decoder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from handos_ros.learning.sample import Batch
+from handos_ros.learning.training.assignment import overlap, simota
+from handos_ros.learning.training.config import StageConfig, TrainingConfig
+from handos_ros.learning.training.losses import MeshTopology, Predictions, hand_losses, weighted_sum
+from handos_ros.learning.training.targets import gather_targets
+from handos_ros.network.decoder import DecoderOutput
+from handos_ros.network.detectors import DetectorOutput
+from handos_ros.network.handos import HandosNetwork
+
+BOX_NOISE = 0.12
+"""How far a labelled box is disturbed: standard deviation of centre and log size, in units of its size."""
+
+
+class StageStep(nn.Module):
+    """The network with its losses, so that one forward pass is one training step.
+
+    Args:
+        network: the detector frozen or not, as the stage has it.
+        mesh: topology of the mesh it predicts.
+    """
+
+    def __init__(
+        self, network: HandosNetwork, config: TrainingConfig, stage: StageConfig, mesh: MeshTopology
+    ) -> None:
+        super().__init__()
+        self.network, self.mesh = network, mesh
+        self.config, self.stage = config, stage
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to minimise and its parts, detached, by name."""
+        labels = None
+        if self.stage.detector:
+            labels = [boxes[valid] for boxes, valid in zip(batch.boxes, batch.valid, strict=True)]
+        seen = self.network.detect(batch.images, labels=labels)
+        total = torch.zeros((), device=batch.images.device)
+        terms: dict[str, Tensor] = {}
+        if seen.losses is not None:
+            terms["detector"] = torch.stack(list(seen.losses.values())).sum()
+            total = total + terms["detector"]
+        if self.stage.decoder != "none":
+            loss, parts = self._decoder(seen, batch)
+            total = total + loss
+            terms.update(parts)
+        return total, {name: value.detach() for name, value in terms.items()}
+
+    def _decoder(self, seen: DetectorOutput, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        queries, boxes, hand = choose_queries(
+            seen, batch, self.config.hands, self.config.own_boxes, training=True
+        )
+        out = self.network.decode(
+            seen, queries, boxes, batch.picture_size, only_2d=self.stage.decoder == "2d", all_layers=True
+        )
+        picture, place = torch.nonzero(hand >= 0, as_tuple=True)
+        targets = gather_targets(batch, picture, hand[picture, place])
+        losses, last = [], {}
+        for layer in [*out.earlier, out]:
+            predictions = _pick(layer, picture, place)
+            last = hand_losses(predictions, targets, self.config.losses, self.mesh)
+            losses.append(weighted_sum(last, self.config.losses))
+        # Every layer counts, the last as much as all before it.
+        earlier = torch.stack(losses[:-1]).mean() if len(losses) > 1 else 0.0
+        return losses[-1] + earlier, last
+
+
+@torch.no_grad()
+def choose_queries(
+    seen: DetectorOutput, batch: Batch, hands: int, own_boxes: float, *, training: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Which candidates are decoded, from which boxes, and which labelled hand each is to learn.
+
+    The first places go to the labelled hands, one each: the candidate that covers it best, from its own
+    box or from the labelled one, disturbed. So every hand is learned from, also where the detector is
+    still weak, and boxes from outside do not come as a surprise. The other places go to candidates that
+    SimOTA gives to some hand, at random, from their own boxes.
+
+    Args:
+        hands: places a picture has.
+        own_boxes: how often a hand's candidate keeps its own box.
+
+    Returns:
+        queries (B, P) int64, boxes (B, P, 4), and the number of the hand (B, P) int64, -1 for an empty place.
+    """
+    wanted = min(hands, batch.valid.shape[1])
+    device = seen.boxes.device
+    # Pictures of a crowd: which hands get a place is left to chance.
+    order = (batch.valid.float() + torch.rand(batch.valid.shape, device=device)).topk(wanted, dim=1).indices
+    valid = batch.valid.gather(1, order)
+    labels = batch.boxes.gather(1, order[..., None].expand(-1, -1, 4))
+    iou, _ = overlap(seen.boxes.float(), labels)
+    best, nearest = iou.max(2)
+    own = seen.boxes.float().gather(1, nearest[..., None].expand(-1, -1, 4))
+    noise = torch.randn(labels.shape, device=device) * BOX_NOISE if training else torch.zeros_like(labels)
+    moved = torch.cat(
+        [labels[..., :2] + noise[..., :2] * labels[..., 2:], labels[..., 2:] * noise[..., 2:].exp()], -1
+    )
+    keep = (best > 0.5) & (torch.rand(best.shape, device=device) < own_boxes)
+    boxes = torch.where(keep[..., None], own, moved)
+    # An empty place needs a box that layers can work with.
+    boxes = torch.where(valid[..., None], boxes, boxes.new_tensor([0.5, 0.5, 0.25, 0.25]))
+    hand = torch.where(valid, order, -1)
+    queries = nearest
+    more = hands - wanted
+    if more > 0:
+        assigned = simota(seen.scores.float(), seen.boxes.float(), batch.boxes, batch.valid)
+        lot = (assigned >= 0).float() + torch.rand(assigned.shape, device=device)
+        drawn = lot.topk(min(more, lot.shape[1]), dim=1).indices
+        queries = torch.cat([queries, drawn], 1)
+        hand = torch.cat([hand, assigned.gather(1, drawn)], 1)
+        boxes = torch.cat([boxes, seen.boxes.float().gather(1, drawn[..., None].expand(-1, -1, 4))], 1)
+    return queries, boxes, hand
+
+
+def _pick(output: DecoderOutput, picture: Tensor, place: Tensor) -> Predictions:
+    """The M hands that have a label."""
+
+    def rows(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor[picture, place]
+
+    return Predictions(
+        joints_2d=output.joints_2d[picture, place],
+        joint_logits=rows(output.joint_logits),
+        joints_3d=rows(output.joints_3d),
+        vertices=rows(output.vertices),
+        root_2d=rows(output.root_2d),
+        scale=rows(output.scale),
+    )
