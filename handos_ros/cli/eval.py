@@ -1,9 +1,11 @@
-"""Score a network, or any system's predictions, on labelled photographs.
+"""Score a network, or any system's predictions, on labelled photographs or a benchmark.
 
 Labels are a COCO keypoint file: 21 joints a hand, with `handedness` (left, right, null) beside COCO's
 own fields. Printed are detection recall and precision at IoU 0.5, average precision, PCK by the longer
 side of the box with missed hands counted as wrong, side accuracy and, where the file has 3D joints,
 PA-MPJPE with and without mirroring.
+
+With --benchmark, a public benchmark by its own protocol, beside the published rows.
 """
 
 from __future__ import annotations
@@ -19,13 +21,23 @@ if TYPE_CHECKING:
     from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
     from handos_ros.learning.evaluation.predictions import Prediction
 
+BENCHMARKS = ("freihand", "ho3d_v3", "dexycb", "hint_newdays", "hint_epick", "hint_ego4d")
 _PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `handos eval`."""
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--annotations", metavar="FILE", help="COCO keypoint file with the labels")
+    what.add_argument("--benchmark", choices=BENCHMARKS, help="a public benchmark, in --data")
+    parser.add_argument("--data", metavar="DIR", help="the benchmark's folder, as unpacked")
     parser.add_argument(
-        "--annotations", required=True, metavar="FILE", help="COCO keypoint file with the labels"
+        "--true-boxes",
+        action="store_true",
+        help="give the network the benchmark's boxes, as crop-based systems are scored; default: detect",
+    )
+    parser.add_argument(
+        "--submission", metavar="FILE", help="write the benchmark's official submission file there"
     )
     parser.add_argument(
         "--images", metavar="DIR", help="folder of its pictures (default: images beside the file)"
@@ -35,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--predictions",
         metavar="PATH",
         help="score these instead of running a network: json as `handos image` writes it, a file with one "
-        "or many pictures or a folder of files",
+        "or many pictures or a folder of files; of a benchmark, its official submission file",
     )
     parser.add_argument("--json", metavar="FILE", help="write all scores there too")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
@@ -44,16 +56,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score, print the table, write the json; 1 if a picture could not be read."""
-    from handos_ros.errors import DataError
     from handos_ros.files.atomic import refuse_existing
+
+    for output in (args.json, args.submission):
+        if output:
+            refuse_existing(output, overwrite=args.overwrite)
+    return _benchmark(args) if args.benchmark else _photographs(args)
+
+
+def _benchmark(args: argparse.Namespace) -> int:
+    """One of `BENCHMARKS`."""
+    from handos_ros.errors import DataError
+    from handos_ros.learning.evaluation import benchmark_report as report
+    from handos_ros.learning.evaluation.benchmarks import write_submission
+
+    if not args.data:
+        raise DataError(f"--benchmark {args.benchmark} needs --data, the folder that holds it")
+    if args.submission and (args.predictions or args.benchmark.startswith("hint")):
+        raise DataError("--submission is written of a network's results, and HInt takes none")
+    if args.predictions:
+        label = Path(args.predictions).name
+        outcome = report.read_predictions(args.benchmark, args.data, args.predictions)
+    else:
+        dataset = report.BENCHMARKS[args.benchmark].open(Path(args.data))
+        pipeline = common.load_pipeline(args)
+        label = f"{pipeline.model_id}, {'true' if args.true_boxes else 'detected'} boxes"
+
+        def watch(outcomes, total):  # type: ignore[no-untyped-def]
+            with common.progress(total, "picture") as bar:
+                for outcome in outcomes:
+                    yield outcome
+                    bar.update()
+
+        outcome = report.run_network(
+            args.benchmark, dataset, pipeline, true_boxes=args.true_boxes, watch=watch
+        )
+        pipeline.close()
+    scores = report.BENCHMARKS[args.benchmark].score(outcome)
+    print(report.table(args.benchmark, scores, label))
+    if args.submission:
+        write_submission(args.submission, args.benchmark, outcome, overwrite=args.overwrite)
+    if args.json:
+        about = {"benchmark": args.benchmark, "system": label, "hands": len(outcome.numbers)}
+        _write(args, {**about, "scores": scores})
+    return 0
+
+
+def _photographs(args: argparse.Namespace) -> int:
+    """A COCO keypoint file."""
+    from handos_ros.errors import DataError
     from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
     from handos_ros.learning.evaluation.predictions import load_predictions
     from handos_ros.learning.evaluation.real_pictures import evaluate
 
     if args.predictions and args.negatives:
         raise DataError("--negatives needs a network to look at them: leave out --predictions")
-    if args.json:
-        refuse_existing(args.json, overwrite=args.overwrite)
     dataset = CocoKeypoints(args.annotations, args.images)
     names = [Path(entry.file_name).name for entry in dataset.entries]
     if len(set(names)) < len(names):

@@ -123,3 +123,101 @@ def test_the_threshold_asked_for_is_the_one_that_counts(photographs, monkeypatch
     assert run(photographs, "--min-score", 0.999, "--json", out) == 0
     assert json.loads(out.read_text())["min_score"] == 0.999
     assert isinstance(asked[0], Pipeline) and asked[0].min_score < 0.1  # AP needs the unsure ones
+
+
+@pytest.fixture
+def hint(tmp_path, monkeypatch):
+    """Two of HInt's hands, one picture each, that the stand-in sees as they are labelled."""
+    monkeypatch.setattr(common, "load_pipeline", lambda args: standin_pipeline(min_score=args.min_score))
+    folder = tmp_path / "TEST_newdays_img"
+    folder.mkdir()
+    for name, x, side in (("a_r", 100, RIGHT), ("b_l", 200, LEFT)):
+        picture = draw_disc(np.zeros(SIZE, np.uint8), (x, 120), 80, side)
+        cv2.imwrite(str(folder / f"{name}.jpg"), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])
+        found = standin_pipeline()(picture)
+        points, hidden = found.joints_2d[0].tolist(), [0] * 20 + [1]
+        label = {"bbox": found.boxes.tolist(), "keypoints": points, "occlusion": hidden}
+        (folder / f"{name}.json").write_text(json.dumps([label]))
+    return tmp_path
+
+
+@pytest.mark.parametrize("boxes", [[], ["--true-boxes"]])
+def test_a_benchmark_is_printed_beside_the_published_rows(hint, capsys, boxes):
+    out = hint / "scores.json"
+    words = ["eval", "--benchmark", "hint_newdays", "--data", str(hint), "--json", str(out), *boxes]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "HaMeR" in printed and "55.8" in printed and "stand-in" in printed
+    scores = json.loads(out.read_text())["scores"]
+    assert (
+        scores["all@0.05"] == scores["occluded@0.1"] == 100
+        and scores["found"] == scores["side_accuracy"] == 1
+    )
+
+
+def test_another_systems_predictions_on_a_benchmark(hint, capsys):
+    box = json.loads((hint / "TEST_newdays_img" / "a_r.json").read_text())[0]["bbox"][0]
+    hand = {"box": box, "score": 1, "handedness": "left"}
+    path = hint / "other.json"
+    out = hint / "scores.json"
+    words = ["eval", "--benchmark", "hint_newdays", "--data", str(hint), "--predictions", str(path)]
+    path.write_text(json.dumps([{"image": "a_r.jpg", "hands": [hand]}]))
+    assert main(words) == 1
+    assert "nothing about b_l.jpg" in capsys.readouterr().err
+    path.write_text(json.dumps([{"image": "a_r.jpg", "hands": [hand]}, {"image": "b_l.jpg", "hands": []}]))
+    assert main([*words, "--json", str(out)]) == 0
+    scores = json.loads(out.read_text())["scores"]
+    assert scores["side_accuracy"] == 0 and scores["all@0.15"] == 0
+
+
+def freihand(folder, vertices):
+    """An evaluation set of two pictures; returns their joints and meshes."""
+    rng = np.random.default_rng(0)
+    joints, meshes = (rng.normal((0, 0, 0.6), 0.03, (2, n, 3)) for n in (21, vertices))
+    for name, values in (
+        ("K", [[[200, 0, 160], [0, 200, 120], [0, 0, 1]]] * 2),
+        ("xyz", joints),
+        ("verts", meshes),
+    ):
+        (folder / f"evaluation_{name}.json").write_text(json.dumps(np.asarray(values).tolist()))
+    (folder / "evaluation" / "rgb").mkdir(parents=True)
+    for i in range(2):
+        picture = draw_disc(np.zeros(SIZE, np.uint8), (160, 120), 80)
+        cv2.imwrite(str(folder / "evaluation" / "rgb" / f"{i:08d}.jpg"), picture[..., ::-1])
+    return joints, meshes
+
+
+def test_a_submission_is_written_and_scores_as_the_network_did(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(common, "load_pipeline", lambda args: standin_pipeline(min_score=args.min_score))
+    freihand(tmp_path, 778)
+    submission, first, second = (tmp_path / name for name in ("pred.json", "1.json", "2.json"))
+    words = ["eval", "--benchmark", "freihand", "--data", str(tmp_path), "--json"]
+    assert main([*words, str(first), "--submission", str(submission)]) == 0
+    assert main([*words, str(second), "--predictions", str(submission)]) == 0
+    a, b = (json.loads(path.read_text())["scores"] for path in (first, second))
+    assert a["pa_mpjpe_mm"] == pytest.approx(b["pa_mpjpe_mm"], rel=1e-4) and a["pa_mpjpe_mm"] > 1
+
+
+def test_the_truth_submitted_to_freihand_is_perfect(tmp_path, capsys):
+    joints, meshes = freihand(tmp_path, 778)
+    path, out = tmp_path / "pred.json", tmp_path / "scores.json"
+    path.write_text(json.dumps([joints.tolist(), meshes.tolist()]))
+    words = ["--data", str(tmp_path), "--predictions", str(path), "--json", str(out)]
+    assert main(["eval", "--benchmark", "freihand", *words]) == 0
+    scores = json.loads(out.read_text())["scores"]
+    assert scores["f@5"] == 1 and scores["pa_mpvpe_mm"] < 1e-3
+    assert "0.812" in capsys.readouterr().out
+
+
+def test_a_benchmark_needs_its_folder(capsys):
+    assert main(["eval", "--benchmark", "freihand"]) == 1
+    assert "--data" in capsys.readouterr().err
+    assert main(["eval", "--benchmark", "dexycb", "--data", "nowhere"]) == 1
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_the_commands_list_of_benchmarks_is_the_librarys():
+    from handos_ros.cli.eval import BENCHMARKS
+    from handos_ros.learning.evaluation import benchmark_report
+
+    assert set(BENCHMARKS) == set(benchmark_report.BENCHMARKS)

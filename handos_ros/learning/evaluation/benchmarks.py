@@ -22,7 +22,8 @@ from handos_ros.learning.datasets.ho3d import JOINTS_FROM_HO3D, from_ho3d
 from handos_ros.learning.datasets.reading import read_json
 from handos_ros.learning.evaluation import metrics
 from handos_ros.learning.evaluation.detection import match_greedily
-from handos_ros.learning.sample import Sample
+from handos_ros.learning.evaluation.predictions import Prediction
+from handos_ros.learning.sample import SIDE_UNKNOWN, Sample
 
 if TYPE_CHECKING:
     from handos_ros.inference.pipeline import Pipeline
@@ -226,6 +227,26 @@ def _outcome(sample: Sample, hands: Hands, index: int) -> Outcome:
         side_right=(hands.handedness == sample.handedness).astype(float) if found else np.array([np.nan]),
         numbers=[index],
     )
+
+
+def labels(dataset: SampleSource) -> Iterator[Outcome]:
+    """One outcome a picture, in which nothing was found: the labels alone."""
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        yield _outcome(sample, Hands.empty(Camera.assumed(1, 1)), index) if len(sample) else _nothing()
+
+
+def judged(sample: Sample, prediction: Prediction, index: int) -> Outcome:
+    """One outcome of a system's 2D prediction for a picture with one labelled hand, matched at IoU 0.5."""
+    outcome = _outcome(sample, Hands.empty(Camera.assumed(1, 1)), index)
+    match = match_greedily(sample.boxes, prediction.boxes, prediction.scores)
+    mine = prediction.select(match == 0)
+    if len(mine.boxes):
+        errors = metrics.point_errors(mine.joints_2d, sample.joints_2d)
+        outcome.errors_2d = np.where(np.isnan(errors), np.inf, errors)
+        known = mine.handedness != SIDE_UNKNOWN
+        outcome.side_right = np.where(known, mine.handedness == sample.handedness, np.nan)
+    return outcome
 
 
 def gathered(outcomes: Sequence[Outcome]) -> Outcome:
