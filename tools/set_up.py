@@ -47,7 +47,11 @@ def sourced_ros() -> str:
     if not distro or not os.environ.get("AMENT_PREFIX_PATH"):
         return ""
     if subprocess.run([sys.executable, "-c", "import rclpy"], capture_output=True).returncode:
-        say(f"ROS 2 {distro} is sourced, but {sys.executable} cannot import rclpy: not using it")
+        say(f"ROS 2 {distro} is sourced, but {sys.executable} cannot import rclpy, so it is not used;")
+        say("with the Python that it was made for it is: make PYTHON=/usr/bin/python3 ...")
+        # What it left in the environment would come between the wheels and their parts.
+        for name in ("PYTHONPATH", "LD_LIBRARY_PATH", "COLCON_PREFIX_PATH", "ROS_DISTRO"):
+            os.environ.pop(name, None)
         return ""
     return distro
 
