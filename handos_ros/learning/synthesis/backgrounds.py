@@ -1,0 +1,97 @@
+"""Pictures without hands to stand behind the hands: the user's photographs, or drawn ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
+
+from handos_ros.errors import DataError
+from handos_ros.learning.synthesis.noise import cloud
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+DRAWN = 48
+
+
+class Backgrounds:
+    """M square pictures on a device.
+
+    Attributes:
+        pictures: (M, 3, S, S) uint8 RGB.
+        blurred: (M, 3, S / 8, S / 8) uint8, for what lies far out of focus.
+        colour: (M, 3) float32 mean sRGB, 0 to 1: the light of the place.
+    """
+
+    def __init__(self, pictures: Tensor, device: torch.device | str = "cpu"):
+        small = avg_pool2d(pictures.float(), 8)
+        self.pictures = pictures.to(device)
+        self.blurred = small.round().to(torch.uint8).to(device)
+        self.colour = (small.mean((2, 3)) / 255).to(device)
+
+    @classmethod
+    def from_directory(
+        cls, directory: str | Path, size: int, most: int, seed: int, device: torch.device | str = "cpu"
+    ) -> Backgrounds:
+        """Read up to `most` pictures of a folder, chosen by `seed`, each squeezed to `size` px squared.
+
+        Raises:
+            DataError: if the folder has no picture, or one cannot be read.
+        """
+        import cv2
+
+        folder = Path(directory)
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder of background pictures")
+        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS)
+        if not paths:
+            raise DataError(f"{folder}: no pictures ({', '.join(ENDINGS)}) to stand behind the hands")
+        order = np.random.default_rng(seed).permutation(len(paths))[:most]
+        pictures = np.empty((len(order), size, size, 3), np.uint8)
+        for i, number in enumerate(sorted(order)):
+            picture = cv2.imread(str(paths[number]), cv2.IMREAD_COLOR)
+            if picture is None:
+                raise DataError(f"{paths[number]}: cannot be read as a picture; remove it or mend it")
+            cv2.resize(picture[..., ::-1], (size, size), dst=pictures[i], interpolation=cv2.INTER_AREA)
+        return cls(torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(), device)
+
+    @classmethod
+    def drawn(cls, size: int, seed: int, device: torch.device | str = "cpu") -> Backgrounds:
+        """Walls, shelves and blurred rooms made of noise and boxes."""
+        generator = torch.Generator().manual_seed(seed)
+        return cls(torch.stack([_draw(generator, size) for _ in range(DRAWN)]), device)
+
+
+def _draw(generator: torch.Generator, size: int) -> Tensor:
+    """(3, size, size) uint8."""
+
+    def number(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand(1, generator=generator))
+
+    y, x = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
+    base = torch.rand(3, 1, 1, generator=generator) * 0.7 + 0.15
+    tint = (torch.rand(3, 1, 1, generator=generator) - 0.5) * 0.4
+    light = cloud(generator, 1, size, size, coarsest=2, octaves=2)[0]
+    picture = base + tint * (x * number(-1, 1) + y * number(-1, 1)) + 0.08 * light
+    edges = torch.rand(int(number(0, 26)), 4, generator=generator)
+    for left, top, wide, tall in edges.tolist():
+        wide, tall = 0.03 + 0.4 * wide**2, 0.03 + 0.5 * tall**2
+        left, top = left - wide / 2, top - tall / 2
+        inside = ((x > left) & (x < left + wide) & (y > top) & (y < top + tall)).float()
+        if number(0, 1) < 0.35:
+            inside = (((x - left) / wide - 0.5) ** 2 + ((y - top) / tall - 0.5) ** 2 < 0.25).float()
+        colour = torch.rand(3, 1, 1, generator=generator)
+        if number(0, 1) < 0.5:
+            colour = colour + 0.15 * torch.sin((x * number(-1, 1) + y * number(-1, 1)) * number(20, 200))
+        shade = 1 + number(-0.5, 0.5) * ((x - left) / wide - 0.5)
+        picture = picture * (1 - inside) + (colour * shade) * inside
+    grain = cloud(generator, 3, size, size, coarsest=int(number(8, 40)), octaves=3)[:, 0]
+    picture = picture + grain * number(0.005, 0.06)
+    soft = int(number(1, 9))
+    if soft > 1:
+        picture = interpolate(
+            avg_pool2d(picture[None], soft), (size, size), mode="bicubic", align_corners=False
+        )[0]
+    return (picture.clamp(0, 1) * 255).round().to(torch.uint8)

@@ -1,0 +1,107 @@
+"""Puts what was rendered before its background, with the shadow that it throws there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample, interpolate
+
+from handos_ros.learning.synthesis.backgrounds import Backgrounds
+from handos_ros.learning.synthesis.draws import Draws
+from handos_ros.learning.synthesis.render import Layer
+from handos_ros.learning.synthesis.rotations import unit
+from handos_ros.learning.synthesis.scene import Scene
+
+BEFORE_SURFACE = 0.45
+"""Share of pictures with a surface behind the hands on which their shadow falls."""
+OUT_OF_FOCUS = 0.18
+_COARSE = 4
+"""Shadows on the background are looked up for every so many pixels, then blended."""
+
+
+def choose_backgrounds(draws: Draws, backgrounds: Backgrounds) -> Tensor:
+    """(B,) number of each picture's background."""
+    return draws.below(len(backgrounds.pictures))
+
+
+def draw_backgrounds(
+    draws: Draws, chosen: Tensor, backgrounds: Backgrounds, height: int, width: int
+) -> Tensor:
+    """(B, 3, H, W) float32 sRGB 0 to 255: pieces of the chosen pictures, turned and mirrored at random."""
+    b = len(chosen)
+    zoom = draws.uniform(low=0.35, high=1.0)
+    flip = torch.where(draws.chance(0.5), -1.0, 1.0)
+    # Whole pictures were squeezed to squares; a piece of the picture's own shape is taken out of them.
+    wide, tall = min(1.0, width / height), min(1.0, height / width)
+    span = torch.stack([zoom * wide, zoom * tall], 1)
+    centre = (1 - span) * (2 * draws.uniform(2) - 1)
+    theta = torch.zeros(b, 2, 3, device=chosen.device)
+    theta[:, 0, 0], theta[:, 1, 1] = span[:, 0] * flip, span[:, 1]
+    theta[:, :, 2] = centre
+    soft = draws.chance(OUT_OF_FOCUS)
+    x = torch.linspace(-1 + 1 / width, 1 - 1 / width, width, device=chosen.device)
+    y = torch.linspace(-1 + 1 / height, 1 - 1 / height, height, device=chosen.device)
+    grid = torch.empty(b, height, width, 2, device=chosen.device)
+    grid[..., 0] = (x * theta[:, :1, 0] + theta[:, :1, 2])[:, None]
+    grid[..., 1] = (y * theta[:, 1:, 1] + theta[:, 1:, 2])[:, :, None]
+    out = torch.empty(b, 3, height, width, device=chosen.device)
+    for source, which in ((backgrounds.pictures, ~soft), (backgrounds.blurred, soft)):
+        i = which.nonzero()[:, 0]
+        if len(i):
+            out[i] = grid_sample(
+                source[chosen[i]].float(), grid[i], padding_mode="border", align_corners=False
+            )
+    return out * draws.uniform(1, 1, 1, low=0.7, high=1.1)
+
+
+def compose(draws: Draws, scene: Scene, layer: Layer, pictures: Tensor) -> Tensor:
+    """Draw the layer over the backgrounds (B, 3, H, W), which are changed, and return them."""
+    b, height, width = scene.size
+    pictures = _shadowed(draws, scene, layer, pictures)
+    exposure = draws.log_uniform(low=0.8, high=1.35)
+    picture = layer.pixel // (height * width)
+    cover = layer.cover[:, None].clamp(min=0.25)
+    light = layer.colour / cover * exposure[picture, None]
+    srgb = 255 * (1 - torch.exp(-1.35 * light)) ** (1 / 2.2)
+    place = layer.pixel % (height * width) + picture * (3 * height * width)
+    flat = pictures.view(-1)
+    for channel in range(3):
+        at = place + channel * height * width
+        behind = flat.index_select(0, at)
+        flat.index_copy_(0, at, behind + (srgb[:, channel] - behind) * layer.cover)
+    return pictures
+
+
+def _shadowed(draws: Draws, scene: Scene, layer: Layer, pictures: Tensor) -> Tensor:
+    """Darken the background where a surface behind the hands lies in their shadow."""
+    b, height, width = scene.size
+    device = pictures.device
+    strength = draws.uniform(low=0.25, high=0.75)
+    normal = unit(torch.tensor([0.0, -0.35, -1.0], device=device) + 0.35 * draws.normal(3))
+    gap = draws.uniform(high=0.06) ** 1
+    has = draws.chance(BEFORE_SURFACE)
+    hands, picture = scene.hands.points, scene.hands.picture
+    depth = torch.full((b,), 1e3, device=device)
+    lowest = (hands * normal[picture, None]).sum(-1).amin(1)
+    # The hand nearest to the surface rests on it, or hovers above.
+    level = depth.scatter_reduce(0, picture, lowest, "amin") - gap
+    some = (has & (level < 0)).nonzero()[:, 0]
+    if not len(some):
+        return pictures
+    rows, columns = height // _COARSE, width // _COARSE
+    y, x = torch.meshgrid(
+        torch.arange(rows, device=device) * _COARSE + (_COARSE - 1) / 2,
+        torch.arange(columns, device=device) * _COARSE + (_COARSE - 1) / 2,
+        indexing="ij",
+    )
+    k = scene.k[some, :, :, None, None]
+    ray = torch.stack([(x - k[:, 0, 2]) / k[:, 0, 0], (y - k[:, 1, 2]) / k[:, 1, 1], torch.ones_like(x).expand(len(some), -1, -1)], -1)
+    along = (ray * normal[some, None, None]).sum(-1)
+    distance = level[some, None, None] / along.clamp(max=-1e-3)
+    points = ray * distance[..., None]
+    lit = layer.shadows.lit(points.reshape(-1, 3), some.repeat_interleave(rows * columns))
+    lit = lit.reshape(len(some), 1, rows, columns)
+    lit = torch.nn.functional.avg_pool2d(lit, 3, 1, 1, count_include_pad=False)
+    factor = interpolate(1 - strength[some, None, None, None] * (1 - lit), (height, width), mode="bilinear")
+    pictures[some] *= factor
+    return pictures
