@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from handos_ros.errors import DataError
+from handos_ros.learning.datasets import DATASETS
 from handos_ros.learning.training.losses import LossWeights
 from handos_ros.network.config import build_config
 
-SOURCE_KINDS = ("coco", "negatives", "synthesis")
+_RECIPES = Path(__file__).with_name("recipes")
+SOURCE_KINDS = ("coco", "negatives", "synthesis", *DATASETS)
 
 
 @dataclass(frozen=True)
@@ -18,12 +21,14 @@ class SourceConfig:
     """One kind of picture and how large a part of every batch it is.
 
     Attributes:
-        kind: `coco` (photographs with a COCO keypoint file), `negatives` (photographs without hands) or
-            `synthesis` (rendered hands).
+        kind: `coco` (photographs with a COCO keypoint file), `negatives` (photographs without hands),
+            `synthesis` (rendered hands) or the name of a public data set (`handos_ros.learning.datasets`).
         share: its part of every batch, relative to the other sources' shares.
-        annotations: of `coco`: the json file.
-        images: of `coco` and `negatives`: the folder of pictures; for `coco` by default beside the file.
-        settings: of `synthesis`: the fields of its configuration that differ from the default.
+        annotations: of `coco` and `coco_wholebody`: the json file.
+        images: the folder of pictures; for `coco` by default beside the file; for other data sets the
+            root of their official layout.
+        settings: of `synthesis`, the fields of its configuration that differ from the default; of a data
+            set, its options (`split`, `subset`, `setup`).
         exclude: of `negatives`: keep out the pictures whose number, in sorted order, modulo 10 is in
             this list, for evaluation.
     """
@@ -40,10 +45,10 @@ class SourceConfig:
             raise DataError(f"sources.kind is {self.kind!r}; known are {', '.join(SOURCE_KINDS)}")
         if self.share <= 0:
             raise DataError(f"the share of source {self.kind} must be above 0, got {self.share:g}")
-        if self.kind == "coco" and not self.annotations:
-            raise DataError("a coco source needs `annotations`")
-        if self.kind == "negatives" and not self.images:
-            raise DataError("a source of negatives needs `images`")
+        if self.kind in ("coco", "coco_wholebody") and not self.annotations:
+            raise DataError(f"a source of kind {self.kind} needs `annotations`")
+        if self.kind not in ("coco", "synthesis") and not self.images:
+            raise DataError(f"a source of kind {self.kind} needs `images`")
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,7 @@ class TrainingConfig:
 
 
 def load_training_config(path: str | Path) -> TrainingConfig:
-    """Read a run from YAML; paths in it are relative to the file.
+    """Read a run that comes with the package, by name, or any from YAML; paths in it may hold environment variables and are relative to the file.
 
     Raises:
         DataError: naming the file and the key that cannot be used.
@@ -158,6 +163,8 @@ def load_training_config(path: str | Path) -> TrainingConfig:
     import yaml
 
     path = Path(path)
+    if str(path) in shipped_recipes():
+        path = _RECIPES / f"{path}.yaml"
     try:
         data = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
@@ -168,5 +175,22 @@ def load_training_config(path: str | Path) -> TrainingConfig:
         for part in [*(data.get("sources") or []), data.get("monitor")]:
             for key in ("annotations", "images"):
                 if isinstance(part, dict) and part.get(key):
-                    part[key] = str((path.parent / part[key]).resolve())
+                    part[key] = str((path.parent / _expanded(str(part[key]), path)).resolve())
+        for source in data.get("sources") or []:
+            settings = source.get("settings") if isinstance(source, dict) else None
+            for key, value in (settings or {}).items():
+                if isinstance(value, str) and "$" in value:
+                    settings[key] = _expanded(value, path)
     return build_config(TrainingConfig, data, str(path), DataError)
+
+
+def _expanded(text: str, origin: Path) -> str:
+    out = os.path.expanduser(os.path.expandvars(text))
+    if "$" in out:
+        raise DataError(f"{origin}: the environment variable in {text!r} is not set")
+    return out
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the training configurations that come with the package."""
+    return sorted(path.stem for path in _RECIPES.glob("*.yaml"))

@@ -16,7 +16,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from handos_ros.errors import DataError
-from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints, read_picture
+from handos_ros.learning.datasets import open_dataset
+from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
+from handos_ros.learning.datasets.reading import read_picture
 from handos_ros.learning.sample import Batch, Sample, collate, concatenate
 from handos_ros.learning.training.augmentation import Augmentation, mosaic
 from handos_ros.learning.training.config import SourceConfig, StageConfig, TrainingConfig
@@ -60,10 +62,17 @@ class Mixture(Dataset):
         self, config: TrainingConfig, stage: StageConfig, *, rank: int = 0, num_vertices: int = 0
     ) -> None:
         self.config, self.stage, self.rank, self.num_vertices = config, stage, rank, num_vertices
-        self.sources = [_open(source) for source in config.sources]
+        self._sources: list[Any] | None = None
         shares = np.array([source.share for source in config.sources])
         self.shares = shares / shares.sum()
         self.number = config.stages.index(stage)
+
+    @property
+    def sources(self) -> list[Any]:
+        """Opened where they are first used, so that each worker opens its own."""
+        if self._sources is None:
+            self._sources = [_open(source) for source in self.config.sources]
+        return self._sources
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.config.seed, self.number, step, self.rank])
@@ -76,8 +85,8 @@ class Mixture(Dataset):
             if not count:
                 continue
             if config.kind == "synthesis":
-                first = int(rng.integers(2**62))
-                batches.append(source.batch(first, count, (height, width)))
+                first = int(rng.integers(2**40))
+                batches.append(source.render(range(first, first + count), (height, width)))
             else:
                 samples += [self._photograph(source, augmentation, rng) for _ in range(count)]
         if samples:
@@ -86,7 +95,7 @@ class Mixture(Dataset):
 
     def _photograph(self, source: Any, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
         for _ in range(_TRIES):
-            if isinstance(source, CocoKeypoints) and rng.random() < self.config.mosaic:
+            if not isinstance(source, Negatives) and rng.random() < self.config.mosaic:
                 four = [source[int(rng.integers(len(source)))] for _ in range(4)]
                 sample = mosaic(four, augmentation, rng)
             else:
@@ -119,9 +128,15 @@ def _open(config: SourceConfig) -> Any:
         return CocoKeypoints(config.annotations, config.images or None)
     if config.kind == "negatives":
         return Negatives(config.images, config.exclude)
-    from handos_ros.learning.synthesis.generator import SynthesisConfig, SyntheticHands
+    if config.kind == "synthesis":
+        from handos_ros.learning.synthesis.generator import SynthesisConfig, SyntheticHands
 
-    return SyntheticHands(SynthesisConfig(**config.settings))
+        return SyntheticHands(SynthesisConfig(**config.settings))
+    paths = [config.annotations, config.images] if config.annotations else [config.images]
+    try:
+        return open_dataset(config.kind, *paths, **config.settings)
+    except TypeError as error:
+        raise DataError(f"source {config.kind}: settings it does not have: {error}") from None
 
 
 def _apportion(shares: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:

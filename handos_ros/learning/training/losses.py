@@ -8,6 +8,7 @@ of the box's area (HandOS does not say; OKS has the same unit), 3D errors in met
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -105,12 +106,13 @@ def hand_losses(
         labels = t.vertices if t.vertices.shape[1] else torch.zeros_like(vertices)
         if weights.vertices:
             terms["vertices"] = points_loss(vertices, labels, has)
+        said, label = mesh.surface(vertices), mesh.surface(labels)
         if weights.normal:
-            terms["normal"] = normal_loss(vertices, labels, has, mesh)
+            terms["normal"] = normal_loss(said, label, has)
         if weights.edge:
-            terms["edge"] = edge_loss(vertices, labels, has, mesh)
+            terms["edge"] = edge_loss(said, label, has)
         if weights.nc:
-            terms["nc"] = signed_normal_loss(vertices, labels, has, t.handedness, mesh)
+            terms["nc"] = signed_normal_loss(said, label, has, t.handedness, mesh.margin)
     return terms
 
 
@@ -217,64 +219,87 @@ class MeshTopology(torch.nn.Module):
             hand of certain side has.
     """
 
-    faces: Tensor
+    corners: Tensor
     margin: float
 
     def __init__(self, faces: Tensor, template: Tensor) -> None:
         super().__init__()
-        self.register_buffer("faces", torch.as_tensor(faces).long(), persistent=False)
-        rest = torch.as_tensor(template, dtype=torch.float32)[None]
+        corners = torch.as_tensor(faces).long().t().reshape(-1)
+        self.register_buffer("corners", corners.clone(), persistent=False)
+        rest = torch.as_tensor(template, dtype=torch.float32).clone()[None]
         # Bent fingers and slim hands have less; half of the template's is still beyond doubt.
-        self.margin = 0.5 * float(self.roundness(rest)[0])
+        self.margin = 0.5 * float(self.surface(rest).roundness[0])
         if self.margin <= 0:
             raise ValueError("the template's faces point inwards: a right hand's must point outwards")
 
-    def corners(self, vertices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(M, V, 3) -> the three corners (M, F, 3) of every face."""
-        a, b, c = self.faces.unbind(1)
-        return vertices[:, a], vertices[:, b], vertices[:, c]
+    def surface(self, vertices: Tensor) -> Surface:
+        """What the losses need to know of M meshes, (M, V, 3) m."""
+        # Coordinates first and hands last: on a CPU this is seven times as fast as (M, F, 3), in which
+        # every operation has an innermost loop of three steps.
+        by_axis = vertices.permute(2, 1, 0).contiguous()
+        return Surface(by_axis.index_select(1, self.corners).unflatten(1, (3, -1)))
 
-    def normals(self, vertices: Tensor) -> Tensor:
-        """(M, V, 3) -> (M, F, 3), unit length, 0 for a face without area."""
-        a, b, c = self.corners(vertices)
-        return F.normalize(torch.cross(b - a, c - a, dim=-1), dim=-1, eps=1e-12)
 
-    def roundness(self, vertices: Tensor) -> Tensor:
+class Surface:
+    """The faces of M meshes; everything is worked out when first asked for, and once.
+
+    Args:
+        corners: (3 axes, 3 corners, F, M) m.
+    """
+
+    def __init__(self, corners: Tensor) -> None:
+        self._corners = corners
+
+    @functools.cached_property
+    def edges(self) -> Tensor:
+        """(3 axes, 3 edges, F, M) m: from each corner to the next."""
+        return self._corners.roll(1, 1) - self._corners
+
+    @functools.cached_property
+    def lengths(self) -> Tensor:
+        """(3 edges, F, M) m."""
+        return (self.edges.square().sum(0) + 1e-12).sqrt()  # the root of 0 has no gradient
+
+    @functools.cached_property
+    def normals(self) -> Tensor:
+        """(3 axes, F, M), unit length, next to 0 for a face without area."""
+        crossed = self._crossed
+        return crossed * (crossed.square().sum(0) + 1e-20).rsqrt()
+
+    @functools.cached_property
+    def roundness(self) -> Tensor:
         """(M,) signed volume over that of a ball with as much surface: > 0 right, < 0 left, free of size.
 
         The surface gets no gradient: a hand should not change its side by shrinking. The origin (the
         wrist) is the apex of the volume, which closes meshes that are open at the wrist, as MANO's is.
         """
-        a, b, c = self.corners(vertices)
-        volume = (a * torch.cross(b, c, dim=-1)).sum((1, 2)) / 6
-        area = torch.cross(b - a, c - a, dim=-1).norm(dim=-1).sum(1).detach() / 2
+        volume = (self._corners[:, 0] * self._crossed).sum((0, 1)) / 6
+        area = self._crossed.detach().square().sum(0).sqrt().sum(0) / 2
         return volume * 6 * math.sqrt(math.pi) / area.clamp(min=1e-6).pow(1.5)
 
+    @functools.cached_property
+    def _crossed(self) -> Tensor:
+        """(3 axes, F, M) m^2: normals as long as twice the faces' area."""
+        (ux, uy, uz), (vx, vy, vz) = self.edges[:, 0], self.edges[:, 1]
+        return torch.stack([uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx])
 
-def normal_loss(vertices: Tensor, label: Tensor, has: Tensor, mesh: MeshTopology) -> Tensor:
+
+def normal_loss(mesh: Surface, label: Surface, has: Tensor) -> Tensor:
     """Mean |edge . normal| over the three edges of every face: predicted edge's direction, label's normal.
 
-    vertices, label: (M, V, 3); has: (M,). Blind to the side, which `signed_normal_loss` sees.
+    Blind to the side, which `signed_normal_loss` sees. `has` (M,): which hands have a label.
     """
-    normals = mesh.normals(label)
-    a, b, c = mesh.corners(vertices)
-    off = [(F.normalize(e, dim=-1, eps=1e-9) * normals).sum(-1).abs() for e in (b - a, c - b, a - c)]
-    return masked_mean(torch.stack(off, -1).mean((1, 2)), has)
+    off = (mesh.edges * label.normals[:, None]).sum(0).abs() / mesh.lengths
+    return masked_mean(off.mean((0, 1)), has)
 
 
-def edge_loss(vertices: Tensor, label: Tensor, has: Tensor, mesh: MeshTopology) -> Tensor:
+def edge_loss(mesh: Surface, label: Surface, has: Tensor) -> Tensor:
     """Mean |length - label's length| in metres over the three edges of every face."""
-
-    def lengths(points: Tensor) -> Tensor:
-        a, b, c = mesh.corners(points)
-        squared = torch.stack([b - a, c - b, a - c], -2).square().sum(-1)
-        return (squared + 1e-12).sqrt()  # the root of 0 has no gradient
-
-    return masked_mean((lengths(vertices) - lengths(label)).abs().mean((1, 2)), has)
+    return masked_mean((mesh.lengths - label.lengths).abs().mean((0, 1)), has)
 
 
 def signed_normal_loss(
-    vertices: Tensor, label: Tensor, has: Tensor, handedness: Tensor, mesh: MeshTopology
+    mesh: Surface, label: Surface, has: Tensor, handedness: Tensor, margin: float
 ) -> Tensor:
     """`nc`: do the faces point where they should? Unlike `normal_loss` it keeps the sign, hence the side.
 
@@ -284,12 +309,12 @@ def signed_normal_loss(
     through each other, along their normals. With neither: nothing.
 
     Args:
-        vertices, label: (M, V, 3).
+        mesh, label: M hands, by the faces of a right hand.
         has: (M,) bool, whether `label` is there.
         handedness: (M,) 0 left, 1 right, -1 unknown.
-        mesh: the faces of a right hand.
+        margin: the roundness that makes a side plain, of `MeshTopology`.
     """
-    by_label = 1 - (mesh.normals(vertices) * mesh.normals(label)).sum(-1).mean(-1)
-    wanted = 2 * handedness.to(vertices.dtype) - 1
-    by_side = (1 - wanted * mesh.roundness(vertices) / mesh.margin).clamp(min=0)
+    by_label = 1 - (mesh.normals * label.normals).sum(0).mean(0)
+    wanted = 2 * handedness.to(by_label.dtype) - 1
+    by_side = (1 - wanted * mesh.roundness / margin).clamp(min=0)
     return masked_mean(torch.where(has, by_label, by_side), has | (handedness >= 0))

@@ -7,7 +7,8 @@ from pathlib import Path
 from handos_ros.hand_model.model import HandModel
 from handos_ros.inference.pipeline import Pipeline
 from handos_ros.inference.torch_backend import TorchBackend
-from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints, read_picture
+from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
+from handos_ros.learning.datasets.reading import read_picture
 from handos_ros.learning.evaluation.predictions import Prediction, predict
 from handos_ros.learning.evaluation.real_pictures import AP_MIN_SCORE, evaluate
 from handos_ros.learning.training.config import MonitorConfig
