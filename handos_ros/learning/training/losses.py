@@ -253,7 +253,7 @@ class Surface:
     @functools.cached_property
     def edges(self) -> Tensor:
         """(3 axes, 3 edges, F, M) m: from each corner to the next."""
-        return self._corners.roll(1, 1) - self._corners
+        return self._corners.roll(-1, 1) - self._corners
 
     @functools.cached_property
     def lengths(self) -> Tensor:

@@ -9,6 +9,7 @@ from handos_ros.errors import DataError
 from handos_ros.hands import LEFT, RIGHT
 from handos_ros.learning.evaluation import benchmarks, published
 from handos_ros.learning.evaluation.benchmarks import Poses
+from handos_ros.learning.evaluation.predictions import Prediction
 from handos_ros.learning.sample import Sample
 from standin import draw_disc, standin_pipeline
 
@@ -60,6 +61,16 @@ def test_hint_averages_joints_and_tells_visible_from_occluded():
     assert scores["visible@0.05"] == pytest.approx(50) and scores["occluded@0.05"] == pytest.approx(100)
     assert scores["found"] == 0.5 and scores["side_accuracy"] == 1
     assert set(published.HINT_COLUMNS) <= set(scores)
+
+
+def test_a_hand_found_without_joints_is_wrong_and_not_unlabelled():
+    sample = Sample.labelled(
+        np.zeros((9, 9, 3), np.uint8), [[0, 0, 8, 8]], handedness=[1], joints_2d=np.ones((1, 21, 2))
+    )
+    nothing = np.full((1, 21, 3), np.nan)
+    said = Prediction(np.array([[0, 0, 8, 8.0]]), np.ones(1), np.array([1]), nothing[..., :2], nothing)
+    outcome = benchmarks.judged(sample, said, 0)
+    assert np.isinf(outcome.errors_2d).all() and outcome.side_right.tolist() == [1]
 
 
 class Discs:

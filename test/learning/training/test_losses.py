@@ -118,7 +118,9 @@ def test_a_teachers_size_is_followed_only_within_reason():
 def test_normals_see_a_tilted_edge(mesh):
     label = TETRAHEDRON[None]
     has = torch.tensor([True])
-    assert losses.normal_loss(label, label, has, mesh).item() == pytest.approx(0, abs=1e-6)
+    assert losses.normal_loss(mesh.surface(label), mesh.surface(label), has).item() == pytest.approx(
+        0, abs=1e-6
+    )
     # The corner (0, 0, 0.1) moved to (0.1, 0, 0.1). Sum over faces of |edge direction . label normal|:
     #   0 2 1, normal -z: nothing moved.              0
     #   0 1 3, normal -y: all edges stay in y = 0.    0
@@ -127,20 +129,28 @@ def test_normals_see_a_tilted_edge(mesh):
     moved = label.clone()
     moved[0, 3, 0] = 0.1
     want = (1 / math.sqrt(2) + 1 / math.sqrt(3) + 1 / 3 + 1 / math.sqrt(3)) / 12
-    assert losses.normal_loss(moved, label, has, mesh).item() == pytest.approx(want, rel=1e-4)
+    assert losses.normal_loss(mesh.surface(moved), mesh.surface(label), has).item() == pytest.approx(
+        want, rel=1e-4
+    )
 
 
 def test_normals_are_blind_to_the_side_and_nc_is_not(mesh):
     right, left = TETRAHEDRON[None], (TETRAHEDRON * MIRROR)[None]
     inside_out = MeshTopology(FACES.flip(1), TETRAHEDRON * MIRROR)
     has, side = torch.tensor([True]), torch.tensor([0])
-    assert losses.normal_loss(left, left, has, mesh).item() == pytest.approx(0, abs=1e-6)
-    assert losses.normal_loss(left, left, has, inside_out).item() == pytest.approx(0, abs=1e-6)
-    assert losses.signed_normal_loss(left, left, has, side, mesh).item() == pytest.approx(0, abs=1e-5)
+    assert losses.normal_loss(mesh.surface(left), mesh.surface(left), has).item() == pytest.approx(
+        0, abs=1e-6
+    )
+    assert losses.normal_loss(
+        inside_out.surface(left), inside_out.surface(left), has
+    ).item() == pytest.approx(0, abs=1e-6)
+    assert losses.signed_normal_loss(
+        mesh.surface(left), mesh.surface(left), has, side, mesh.margin
+    ).item() == pytest.approx(0, abs=1e-5)
     # Mirrored in x: the faces in z = 0 and y = 0 turn round (cos -1), the one in x = 0 turns round in the
     # list but its normal was along x, so it stays (cos 1); the slanted one goes from (1,1,1) to
     # (1,-1,-1): cos -1/3. Mean of 1 - cos: (2 + 2 + 0 + 4/3) / 4.
-    value = losses.signed_normal_loss(right, left, has, side, mesh)
+    value = losses.signed_normal_loss(mesh.surface(right), mesh.surface(left), has, side, mesh.margin)
     assert value.item() == pytest.approx((2 + 2 + 0 + 4 / 3) / 4, rel=1e-4)
 
 
@@ -149,20 +159,20 @@ def test_edges_are_compared_by_length(mesh):
     label = TETRAHEDRON[None]
     diagonal = 0.1 * math.sqrt(2)
     want = (3 * (0.1 + 0.1 + diagonal) + 3 * diagonal) / 12
-    value = losses.edge_loss(2 * label, label, torch.tensor([True]), mesh)
+    value = losses.edge_loss(mesh.surface(2 * label), mesh.surface(label), torch.tensor([True]))
     assert value.item() == pytest.approx(want, rel=1e-4)
 
 
 def test_roundness_is_the_signed_volume_against_a_ball(mesh):
     volume, area = 0.001 / 6, 0.01 * (1.5 + math.sqrt(3) / 2)
     want = 6 * math.sqrt(math.pi) * volume / area**1.5
-    assert mesh.roundness(TETRAHEDRON[None]).item() == pytest.approx(want, rel=1e-4)
-    assert mesh.roundness((3 * TETRAHEDRON * MIRROR)[None]).item() == pytest.approx(-want, rel=1e-4)
+    assert mesh.surface(TETRAHEDRON[None]).roundness.item() == pytest.approx(want, rel=1e-4)
+    assert mesh.surface((3 * TETRAHEDRON * MIRROR)[None]).roundness.item() == pytest.approx(-want, rel=1e-4)
 
 
 def test_a_mesh_does_not_look_rounder_by_shrinking(mesh):
     vertices = TETRAHEDRON[None].clone().requires_grad_()
-    value = mesh.roundness(vertices)
+    value = mesh.surface(vertices).roundness
     value.sum().backward()
     # Growing it grows the volume with the third power, against a surface that is held.
     assert (vertices.grad * vertices).sum().item() == pytest.approx(3 * value.item(), rel=1e-4)
@@ -174,7 +184,11 @@ def test_a_side_alone_asks_for_the_volumes_sign(mesh, handedness, want):
     # left's goal.
     vertices = TETRAHEDRON[None].clone().requires_grad_()
     value = losses.signed_normal_loss(
-        vertices, torch.zeros(1, 4, 3), torch.tensor([False]), torch.tensor([handedness]), mesh
+        mesh.surface(vertices),
+        mesh.surface(torch.zeros(1, 4, 3)),
+        torch.tensor([False]),
+        torch.tensor([handedness]),
+        mesh.margin,
     )
     assert value.item() == pytest.approx(want, rel=1e-4)
 
@@ -183,14 +197,17 @@ def test_a_side_alone_asks_for_the_volumes_sign(mesh, handedness, want):
 def test_a_side_alone_turns_a_mesh_of_the_other_side_inside_out(mesh, handedness):
     side = torch.tensor([handedness])
     vertices = (TETRAHEDRON if handedness == 0 else TETRAHEDRON * MIRROR)[None].clone().requires_grad_()
+    blank = mesh.surface(torch.zeros(1, 4, 3))
     optimiser = torch.optim.Adam([vertices], 3e-3)
     for _ in range(200):
-        value = losses.signed_normal_loss(vertices, torch.zeros(1, 4, 3), torch.tensor([False]), side, mesh)
+        value = losses.signed_normal_loss(
+            mesh.surface(vertices), blank, torch.tensor([False]), side, mesh.margin
+        )
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
     assert value.item() < 0.1
-    assert (mesh.roundness(vertices).item() > 0) == (handedness == 1)
+    assert (mesh.surface(vertices).roundness.item() > 0) == (handedness == 1)
 
 
 def test_a_template_inside_out_is_refused():
