@@ -62,11 +62,10 @@ def main() -> int:
 def run_node(hands: int, file: Path, ros_arguments: list[str]) -> int:
     """The node, noting how long each picture took."""
     sys.path[:0] = [str(ROOT), str(ROOT / "test")]
-    from standin import standin_pipeline
-
     from handos_ros.hand_model.model import load_hand_model
     from handos_ros.ros.node import main as node_main
     from handos_ros.ros.statistics import Statistics
+    from standin import standin_pipeline
 
     times: list[float] = []
     note = Statistics.time

@@ -63,19 +63,19 @@ class HandosNode(LifecycleNode):
 
     Attributes:
         settings: the parameters as they are now.
-        leaving: set it to make a transition that waits for the network give up.
         failure: why the latest transition failed, empty if it did not.
 
     Args:
         pipeline_factory: called as `Pipeline.load`.
+        leaving: set from outside when the process is to end; whoever waits for the network gives up.
 
     Raises:
         HandosError: if a parameter has a value that cannot be.
     """
 
-    def __init__(self, pipeline_factory: Callable[..., Pipeline] = Pipeline.load) -> None:
+    def __init__(self, pipeline_factory: Callable[..., Pipeline], leaving: threading.Event) -> None:
         super().__init__("handos")
-        self.leaving = threading.Event()
+        self.leaving = leaving
         self.failure = ""
         self.settings = parameters.declare(self)
         self._factory = pipeline_factory
@@ -97,7 +97,6 @@ class HandosNode(LifecycleNode):
 
     def stop(self) -> None:
         """Leave the active state in order, markers deleted, and let go of everything."""
-        self.leaving.set()
         if self._active:
             self.trigger_deactivate()
         self._release()

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from time import sleep
 from typing import Any
@@ -24,6 +25,9 @@ def main(args: list[str] | None = None, pipeline_factory: Callable[..., Any] | N
     Returns:
         The exit status: 0, or 1 where the node could not be started.
     """
+    leaving = threading.Event()
+    wakers: list[Callable[[], None]] = []
+    _watch_signals(leaving, wakers)
     try:
         import rclpy
         from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -40,36 +44,37 @@ def main(args: list[str] | None = None, pipeline_factory: Callable[..., Any] | N
         )
         return 1
 
-    node: HandosNode | None = None
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-        node = HandosNode(pipeline_factory or Pipeline.load)
-        woken = node.create_guard_condition(lambda: None)
-        _leave_on_signals(node.leaving, woken.trigger)
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        if node.settings.autostart:
-            node.start()
-        while rclpy.ok() and not node.leaving.is_set():
-            executor.spin_once()
-        return 0
-    except ExternalShutdownException:
-        return 0
+        node = HandosNode(pipeline_factory or Pipeline.load, leaving)
     except (HandosError, rclpy_implementation.RCLError) as error:
-        if node is not None and not isinstance(error, HandosError):
-            raise
         print(f"handos: error: {error}", file=sys.stderr)
-        return 1
-    finally:
-        if node is not None:
-            if rclpy.ok():
-                node.stop()
-            node.destroy_node()
         rclpy.try_shutdown()
+        return 1
+    wakers.append(node.create_guard_condition(lambda: None).trigger)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    if node.settings.autostart:
+        node.start()
+    while rclpy.ok() and not leaving.is_set():
+        try:
+            executor.spin_once()
+        except ExternalShutdownException:
+            break
+        except rclpy_implementation.RCLError as error:
+            # Such as a request for a transition that the node's state does not have.
+            node.get_logger().warning(str(error))
+        except Exception:
+            node.get_logger().error(f"an internal error, please report it:\n{traceback.format_exc()}")
+    if rclpy.ok():
+        node.stop()
+    node.destroy_node()
+    rclpy.try_shutdown()
+    return 0
 
 
-def _leave_on_signals(leaving: threading.Event, wake: Callable[[], None]) -> None:
-    """On SIGINT or SIGTERM ask the node to leave, and see to it that it does.
+def _watch_signals(leaving: threading.Event, wakers: list[Callable[[], None]]) -> None:
+    """On SIGINT or SIGTERM set `leaving`, call the `wakers`, and see to it that the process ends.
 
     rclpy's own handlers end the context at once, so nothing could be published any more and markers
     would stay in every viewer. The network cannot be interrupted in the middle of a picture or of
@@ -86,7 +91,8 @@ def _leave_on_signals(leaving: threading.Event, wake: Callable[[], None]) -> Non
     def wait() -> None:
         os.read(reader, 1)
         leaving.set()
-        wake()
+        for wake in wakers:
+            wake()
         sleep(_DEADLINE)
         sys.stdout.flush()
         sys.stderr.flush()

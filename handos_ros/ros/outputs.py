@@ -12,7 +12,7 @@ from rclpy.lifecycle.publisher import LifecyclePublisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-from visualization_msgs.msg import MarkerArray
+from visualization_msgs.msg import Marker, MarkerArray
 
 from handos_ros.drawing.markers import HandMarkers
 from handos_ros.hand_model.model import HandModel
@@ -94,7 +94,8 @@ class CameraOutputs:
 
     def clear(self) -> None:
         """Delete all markers that viewers may show."""
-        self._markers.publish(conversion.marker_array(self._marked.clear(), self._header))
+        self._marked.clear()
+        self._markers.publish(MarkerArray(markers=[Marker(header=self._header, action=Marker.DELETEALL)]))
 
     def destroy(self) -> None:
         """Take the publishers down, once viewers have been told that the markers are gone."""

@@ -8,8 +8,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.validate_topic_name import validate_topic_name
 
 from handos_ros.errors import HandosError
 
@@ -165,6 +167,11 @@ def check(settings: Settings) -> Settings:
     cameras = [name.strip("/") for name in settings.cameras]
     if not cameras or len(set(cameras)) != len(cameras):
         raise HandosError(f"parameter cameras must hold different names, at least one; got {cameras}")
+    for name in filter(None, cameras):
+        try:
+            validate_topic_name(f"{name}/image_raw")
+        except InvalidTopicNameException as error:
+            raise HandosError(f"parameter cameras: {name!r} is no namespace: {error}") from None
     if "" in cameras and len(cameras) > 1:
         raise HandosError("parameter cameras: an empty name only stands alone")
     return replace(settings, cameras=cameras)

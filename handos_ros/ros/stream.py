@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import traceback
 from collections.abc import Callable
@@ -128,6 +129,12 @@ class CameraStream:
     def _process(self, pipeline: Pipeline, session: int, arrival: Arrival) -> None:
         taken, settings, message = perf_counter(), self._settings(), arrival.message
         header, stamp = message.header, _seconds(message.header.stamp)
+        if not header.frame_id:
+            self._complain(
+                "frame",
+                f"the pictures on {self._inputs.image_topic} name no frame (frame_id is empty), so RViz and "
+                "tf can place no hand: set it in the camera's driver",
+            )
         if self._is_too_old(stamp, settings.max_age):
             return
         image = decode_image(message)
@@ -200,8 +207,10 @@ class CameraStream:
 
     def _bad(self, reason: str, details: str = "") -> None:
         self._statistics.count("bad", reason=reason)
+        # The same complaint with other numbers is the same complaint.
+        kind = re.sub(r"[\d.]+", "", reason)[:60]
         self._complain(
-            f"bad {reason[:40]}",
+            f"bad {kind}",
             f"picture on {self._inputs.image_topic} dropped: {reason}\n{details}".rstrip(),
         )
 

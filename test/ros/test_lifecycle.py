@@ -14,7 +14,8 @@ pytest.importorskip(
 )
 
 from diagnostic_msgs.msg import DiagnosticArray
-from lifecycle_msgs.msg import State
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState
 from ros.rig import BEST_EFFORT, LATCHED, RELIABLE, every, stamps
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
@@ -116,6 +117,18 @@ def test_autostart_off_waits_to_be_told(rig):
     assert rig.change("activate") and rig.state() == State.PRIMARY_STATE_ACTIVE
 
 
+def test_a_transition_that_cannot_be_is_survived(rig):
+    rig.start("--hands", "1")
+    got = rig.listen(HandArray, "/handos/hands")
+    client = rig.node.create_client(ChangeState, "/handos/change_state")
+    assert rig.spin_until(client.service_is_ready)
+    client.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE)))
+    rig.spin(0.3)
+    images = rig.publisher(Image, "/image_raw")
+    assert len(rig.send(images, rig.image, got).hands) == 1
+    assert rig.change("deactivate")
+
+
 def test_parameters_are_refused_with_a_reason(rig):
     rig.start("--hands", "2")
     got = rig.listen(HandArray, "/handos/hands")
@@ -149,6 +162,7 @@ def test_parameters_are_refused_with_a_reason(rig):
         ({"max_age": 1}, "max_age"),
         ({"min_score": 2.0}, "min_score"),
         ({"cameras": ["a", "a"]}, "cameras"),
+        ({"cameras": ["le ft"]}, "'le ft' is no namespace"),
         ({"image_transport": "theora"}, "raw or compressed"),
     ],
 )
