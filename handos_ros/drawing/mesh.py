@@ -58,6 +58,9 @@ def draw_mesh(
     painted, corners, shades = _paint(size, placed, vertices, faces, seen)
     raster = _shade(painted, corners, shades, _palette(colour))
 
+    if scale <= 1:
+        # There is no finer picture to average over: this takes the stairs off the outline.
+        raster = cv2.blur(raster, (3, 3), borderType=cv2.BORDER_REPLICATE)
     method = cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR
     layer = cv2.resize(raster, (int(across), int(down)), interpolation=method)
     region = canvas[top:bottom, left:right]
@@ -75,30 +78,37 @@ def _paint(
         (h, w) int32 picture of numbers, 0 for none and else 1 + the place in the next two;
         (P, 3, 2) corners in that picture's px and (P, 3) how bright they are, -1 to 1.
     """
-    triangles = vertices[faces].astype(np.float32)
-    crosses = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-    middles = triangles.mean(1)
-    facing = np.einsum("fi,fi->f", crosses, middles) < 0
-    facing &= seen[faces].all(1)
-    where = placed[faces]
-    with np.errstate(invalid="ignore"):
-        facing &= (where.max(1) >= -1).all(1) & (where.min(1) <= size).all(1)
+    a, b, c = vertices.astype(np.float32)[faces.T]
+    crosses = _cross(b - a, c - a)
+    # Three times the middle of each face: neither its sign nor its order minds.
+    middles = a + b + c
+    facing = (np.einsum("fi,fi->f", crosses, middles) < 0) & seen[faces].all(1)
     order = np.flatnonzero(facing)
     order = order[np.argsort(-middles[order, 2])]
-    corners = where[order]
+    corners = placed.astype(np.float32)[faces[order]]
 
-    # Angle-free vertex normals: the sum of the neighbouring faces' normals, weighted by their area.
+    # At each vertex, the mean of its faces' normals weighted by area: as long as crosses are.
     normals = np.stack(
         [np.bincount(faces.ravel(), np.repeat(crosses[:, i], 3), len(vertices)) for i in range(3)], 1
     )
     normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    shades = (normals @ _LIGHT)[faces[order]]
+    distances = np.maximum(np.linalg.norm(vertices, axis=1), 1e-12)
+    facing_us = -np.einsum("vi,vi->v", normals, vertices) / distances
+    # A plain light leaves a finger over the palm invisible. What turns away from the viewer is darker, which
+    # draws a contour around each finger.
+    brightness = 0.55 * (normals @ _LIGHT) + 0.45 * (1.9 * facing_us - 0.9)
+    shades = np.clip(brightness, -1, 1)[faces[order]]
 
     painted = np.zeros((size[1], size[0]), np.int32)
     fixed = np.round(np.clip(corners, -1e4, 1e4) * (1 << _SHIFT)).astype(np.int32)
     for number, polygon in enumerate(fixed, 1):
         cv2.fillConvexPoly(painted, polygon, number, cv2.LINE_8, _SHIFT)
     return painted, corners, shades
+
+
+def _cross(a: NDArray, b: NDArray) -> NDArray:
+    """Cross products of (F, 3) and (F, 3); `np.cross` takes three times as long."""
+    return a[:, [1, 2, 0]] * b[:, [2, 0, 1]] - a[:, [2, 0, 1]] * b[:, [1, 2, 0]]
 
 
 def _shade(
@@ -131,13 +141,13 @@ def _shade(
 
 @lru_cache(maxsize=8)
 def _palette(colour: tuple[int, int, int]) -> NDArray[np.uint32]:
-    """(256,) brightness (128 + 127 x cosine to the light) -> the bytes of premultiplied RGBA."""
-    cosine = (np.arange(256) - 128) / 127
-    lit = np.clip(0.5 + 0.5 * cosine, 0, 1) ** 1.5  # wraps around: the dark side keeps its shape
-    gloss = np.clip((cosine - 0.75) / 0.25, 0, 1) ** 2 * 0.35
-    base = np.array(colour)[None] * (0.25 + 0.8 * lit[:, None])
+    """(256,) brightness (128 + 127 x -1 to 1) -> the bytes of premultiplied RGBA."""
+    brightness = (np.arange(256) - 128) / 127
+    lit = np.clip(0.5 + 0.5 * brightness, 0, 1) ** 1.3
+    gloss = np.clip((brightness - 0.7) / 0.3, 0, 1) ** 2 * 0.4
+    base = np.array(colour)[None] * (0.12 + 1.0 * lit[:, None])
     rgb = base + (255 - base) * gloss[:, None]
-    # What turns away from the light is less transparent, so that outlines stand out on any ground.
-    opacity = 0.78 - 0.2 * lit[:, None]
+    # The dark parts are less transparent, so that the contours stand out on any ground.
+    opacity = 0.85 - 0.25 * lit[:, None]
     rgba = np.concatenate([np.clip(rgb, 0, 255) * opacity, 255 * opacity], 1)
     return np.ascontiguousarray(np.round(rgba).astype(np.uint8)).view(np.uint32)[:, 0]

@@ -37,13 +37,13 @@ def draw_skeleton(canvas: NDArray[np.uint8], joints: NDArray, depths: NDArray, t
     seen = np.isfinite(joints).all(1)
     points = np.round(np.clip(np.where(seen[:, None], joints, 0), -_FAR, _FAR) * _ONE).astype(np.int32)
     places = [tuple(point) for point in points.tolist()]
-    width, edge = max(1, round(thickness)), max(1, round(thickness / 3))
+    width, edge = max(1, round(thickness)), round(thickness / 3)  # too thin for an edge: none
     radius = round(thickness * 1.05 * _ONE)
     chains = [(0, *range(first, first + 4)) for first in range(1, 21, 4)]
     for finger in np.argsort([-depths[list(chain[1:])].mean() for chain in chains]):
         chain, colour = chains[finger], FINGER_COLOURS[finger]
         bones = [(a, b) for a, b in pairwise(chain) if seen[a] and seen[b]]
-        for a, b in bones:
+        for a, b in bones if edge else ():
             cv2.line(canvas, places[a], places[b], _OUTLINE, width + 2 * edge, cv2.LINE_AA, _SHIFT)
         for a, b in bones:
             cv2.line(canvas, places[a], places[b], colour, width, cv2.LINE_AA, _SHIFT)
@@ -57,5 +57,6 @@ def draw_skeleton(canvas: NDArray[np.uint8], joints: NDArray, depths: NDArray, t
 def _draw_joint(
     canvas: NDArray[np.uint8], place: tuple[int, ...], radius: int, edge: int, colour: tuple[int, int, int]
 ) -> None:
-    cv2.circle(canvas, place, radius + edge * _ONE, _OUTLINE, cv2.FILLED, cv2.LINE_AA, _SHIFT)
+    if edge:
+        cv2.circle(canvas, place, radius + edge * _ONE, _OUTLINE, cv2.FILLED, cv2.LINE_AA, _SHIFT)
     cv2.circle(canvas, place, radius, colour, cv2.FILLED, cv2.LINE_AA, _SHIFT)

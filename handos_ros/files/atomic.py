@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from handos_ros.errors import DataError
@@ -47,7 +47,8 @@ def whole(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
                 _remove(path)
             os.replace(partial, path)
     finally:
-        _remove(partial)
+        with suppress(OSError):
+            _remove(partial)
 
 
 def refuse_existing(path: str | Path, *, overwrite: bool = False) -> None:

@@ -129,26 +129,24 @@ def _is_result(path: str, searched: str, results: Path | None) -> bool:
 
 
 def _told_apart(found: dict[Path, Path]) -> dict[Path, Path]:
-    """Where pictures share a stem, give them ones that tell: their folders, or their endings too."""
+    """Where pictures share a stem, give them ones that tell: their endings, or their folders too."""
     groups: dict[Path, list[Path]] = {}
     for path, stem in found.items():
         groups.setdefault(stem, []).append(path)
-    taken = {stem for stem, paths in groups.items() if len(paths) == 1}
     stems = dict(found)
-    for paths in groups.values():
+    taken = {stem for stem, paths in groups.items() if len(paths) == 1}
+    for stem, paths in groups.items():
         if len(paths) == 1:
             continue
-        above = os.path.commonpath([path.parent for path in paths])
-        short = {path: path.relative_to(above).with_suffix("") for path in paths}
-        for path in paths:
-            stem = short[path]
-            if stem in taken or sum(stem == other for other in short.values()) > 1:
-                stem = path.relative_to(above)
-            while stem in taken:
-                stem = Path(Path(above).name) / stem
-                above = os.path.dirname(above)
-            taken.add(stem)
-            stems[path] = stem
+        above = Path(os.path.commonpath([path.parent for path in paths]))
+        names = [stem.parent / path.name for path in paths]
+        while len({*names}) < len(paths) or not taken.isdisjoint(names):
+            inner = [path.relative_to(above) for path in paths]
+            bare = [path.with_suffix("") for path in inner]
+            names = [a if bare.count(b) > 1 else b for a, b in zip(inner, bare, strict=True)]
+            above = above.parent  # for the case that even this name belongs to another picture
+        taken.update(names)
+        stems.update(zip(paths, names, strict=True))
     return stems
 
 
