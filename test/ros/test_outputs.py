@@ -112,3 +112,47 @@ def test_two_nodes_side_by_side(rig):
     assert len(rig.send(images[0], rig.image, gots[0]).hands) == 2
     assert not gots[1]
     assert len(rig.send(images[1], rig.image, gots[1]).hands) == 2
+
+
+def test_wrists_on_tf(rig):
+    pytest.importorskip("tf2_ros", reason="needs tf2_ros, which PyPI does not have")
+    from tf2_msgs.msg import TFMessage
+
+    rig.start(publish_tf=True, cameras=["cam"])
+    got = rig.listen(HandArray, "/handos/cam/hands")
+    transforms = rig.listen(TFMessage, "/tf")
+    images = rig.publisher(Image, "/cam/image_raw")
+    rig.send(images, rig.image, got)
+    assert rig.spin_until(lambda: transforms, 5)
+    left, right = transforms[-1].transforms
+    assert left.child_frame_id == "handos/cam/left_wrist" and right.child_frame_id == "handos/cam/right_wrist"
+    assert left.header.frame_id == "camera_optical"
+    assert left.transform.translation.x > 0 > right.transform.translation.x
+    for _ in range(3):  # nothing is left behind
+        assert rig.change("deactivate") and rig.change("cleanup")
+        assert rig.change("configure") and rig.change("activate")
+    assert rig.spin_until(lambda: rig.node.count_publishers("/tf") == 1, 5)
+
+
+def test_boxes_for_vision_msgs(rig):
+    pytest.importorskip("vision_msgs.msg", reason="needs vision_msgs, which PyPI does not have")
+    from vision_msgs.msg import Detection2DArray
+
+    rig.start(publish_detections=True)
+    got = rig.listen(Detection2DArray, "/handos/detections")
+    images = rig.publisher(Image, "/image_raw")
+    message = rig.send(images, rig.image, got)
+    assert {d.results[0].hypothesis.class_id for d in message.detections} == {"left_hand", "right_hand"}
+
+
+@pytest.mark.parametrize(
+    "parameter, package", [("publish_tf", "tf2_ros"), ("publish_detections", "vision_msgs")]
+)
+def test_an_output_whose_package_is_missing_is_refused_by_name(rig, parameter, package):
+    import importlib.util
+
+    if importlib.util.find_spec(package) is not None:
+        pytest.skip(f"{package} is here")
+    rig.start(**{parameter: True}, wait=False)
+    assert rig.process.wait(10) == 1
+    assert f"ros-$ROS_DISTRO-{package.replace('_', '-')}" in rig.log and "Traceback" not in rig.log
