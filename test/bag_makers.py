@@ -10,9 +10,9 @@ import numpy as np
 import yaml
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from standin import draw_disc
 
 from handos_ros.hands import LEFT, RIGHT
+from standin import draw_disc
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 STORE.register(get_types_from_msg("string text\nint32[] numbers\n", "my_robot/msg/Mood"))

@@ -31,8 +31,7 @@ class BagTask(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of the task with this number: a report, or the error that ended it, or neither where
-    it was not begun."""
+    """What became of a task: a report, or the error that ended it, or neither if it was not begun."""
 
     number: int
     report: BagReport | None
