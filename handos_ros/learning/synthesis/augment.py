@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import pad
 
 from handos_ros.learning.synthesis.draws import Draws
 from handos_ros.learning.synthesis.jpeg import compress
@@ -79,31 +81,37 @@ def _exposed(draws: Draws, pictures: Tensor) -> Tensor:
 
 
 def _blurred(draws: Draws, pictures: Tensor) -> Tensor:
-    """Defocus (Gaussian) and motion (a line), by one kernel for each picture that has either."""
+    """Defocus (Gaussian) and motion (a line): sums of shifted pictures, quicker than convolutions of three
+    channels each on its own."""  # noqa: D209
     sigma = draws.uniform(low=0.35, high=1.6)
     sigma = torch.where(draws.chance(0.15), sigma * 1.8, sigma)
     defocused, moved = draws.chance(DEFOCUSED), draws.chance(MOVED)
-    length, angle = draws.uniform(low=2, high=2 * _REACH), draws.uniform(high=3.1416)
-    sigma = torch.where(defocused, sigma, 0.3)
-    some = (defocused | moved).nonzero()[:, 0]
-    if not len(some):
-        return pictures
-    reach = torch.arange(-_REACH, _REACH + 1, dtype=torch.float32, device=pictures.device)
-    y, x = torch.meshgrid(reach, reach, indexing="ij")
-    for i in some.tolist():
-        if not moved[i]:
-            # A Gaussian is two passes along the axes.
-            r = min(_REACH, int(3 * float(sigma[i])) + 1)
-            line = torch.exp(-(reach[_REACH - r : _REACH + r + 1] ** 2) / (2 * sigma[i] ** 2))
-            line = (line / line.sum()).expand(3, 1, 1, -1)
-            padded = pad(pictures[i : i + 1], (r, r, r, r), mode="replicate")
-            rows = conv2d(padded, line, groups=3)
-            pictures[i] = conv2d(rows, line.transpose(2, 3), groups=3)[0]
-            continue
-        along = x * torch.cos(angle[i]) + y * torch.sin(angle[i])
-        across = y * torch.cos(angle[i]) - x * torch.sin(angle[i])
-        kernel = torch.exp(-(across**2) / (2 * 0.6**2)) * torch.sigmoid((length[i] / 2 - along.abs()) * 3)
-        kernel = (kernel / kernel.sum()).expand(3, 1, -1, -1)
-        padded = pad(pictures[i : i + 1], (_REACH,) * 4, mode="replicate")
-        pictures[i] = conv2d(padded, kernel, groups=3)[0]
+    length, angle = draws.uniform(low=2, high=2 * _REACH), draws.uniform(high=math.pi)
+    numbers = torch.stack([sigma, length, torch.cos(angle), torch.sin(angle)], 1).tolist()
+    for i, (radius, stroke, across, down) in enumerate(numbers):
+        if defocused[i]:
+            r = min(_REACH, int(2.5 * radius) + 1)
+            steps = range(-r, r + 1)
+            weights = [math.exp(-(n**2) / (2 * radius**2)) for n in steps]
+            pictures[i] = _shifted_sum(pictures[i], [(n, 0, w) for n, w in zip(steps, weights, strict=True)])
+            pictures[i] = _shifted_sum(pictures[i], [(0, n, w) for n, w in zip(steps, weights, strict=True)])
+        if moved[i]:
+            count = int(stroke) + 1
+            steps_along = [(n / (count - 1) - 0.5) * stroke for n in range(count)]
+            pictures[i] = _shifted_sum(
+                pictures[i], [(round(n * across), round(n * down), 1.0) for n in steps_along]
+            )
     return pictures
+
+
+def _shifted_sum(picture: Tensor, shifts: list[tuple[int, int, float]]) -> Tensor:
+    """Weighted mean of (3, H, W) shifted by (x, y) px, weights in third place; borders are repeated."""
+    _, height, width = picture.shape
+    reach = max(max(abs(x), abs(y)) for x, y, _ in shifts)
+    padded = pad(picture[None], (reach,) * 4, mode="replicate")[0]
+    total = sum(w for _, _, w in shifts)
+    result = torch.zeros_like(picture)
+    for x, y, weight in shifts:
+        piece = padded[:, reach + y : reach + y + height, reach + x : reach + x + width]
+        result.add_(piece, alpha=weight / total)
+    return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample, interpolate
+from torch.nn.functional import avg_pool2d, interpolate
 
 from handos_ros.learning.synthesis.backgrounds import Backgrounds
 from handos_ros.learning.synthesis.draws import Draws
@@ -27,30 +27,26 @@ def choose_backgrounds(draws: Draws, backgrounds: Backgrounds) -> Tensor:
 def draw_backgrounds(
     draws: Draws, chosen: Tensor, backgrounds: Backgrounds, height: int, width: int
 ) -> Tensor:
-    """(B, 3, H, W) float32 sRGB 0 to 255: pieces of the chosen pictures, turned and mirrored at random."""
+    """(B, 3, H, W) float32 sRGB 0 to 255: pieces of the chosen pictures, some mirrored."""
     b = len(chosen)
     zoom = draws.uniform(low=0.35, high=1.0)
-    flip = torch.where(draws.chance(0.5), -1.0, 1.0)
     # Whole pictures were squeezed to squares; a piece of the picture's own shape is taken out of them.
     wide, tall = min(1.0, width / height), min(1.0, height / width)
     span = torch.stack([zoom * wide, zoom * tall], 1)
     centre = (1 - span) * (2 * draws.uniform(2) - 1)
-    theta = torch.zeros(b, 2, 3, device=chosen.device)
-    theta[:, 0, 0], theta[:, 1, 1] = span[:, 0] * flip, span[:, 1]
-    theta[:, :, 2] = centre
-    soft = draws.chance(OUT_OF_FOCUS)
-    x = torch.linspace(-1 + 1 / width, 1 - 1 / width, width, device=chosen.device)
-    y = torch.linspace(-1 + 1 / height, 1 - 1 / height, height, device=chosen.device)
-    grid = torch.empty(b, height, width, 2, device=chosen.device)
-    grid[..., 0] = (x * theta[:, :1, 0] + theta[:, :1, 2])[:, None]
-    grid[..., 1] = (y * theta[:, 1:, 1] + theta[:, 1:, 2])[:, :, None]
+    soft = draws.chance(OUT_OF_FOCUS).tolist()
     out = torch.empty(b, 3, height, width, device=chosen.device)
-    for source, which in ((backgrounds.pictures, ~soft), (backgrounds.blurred, soft)):
-        i = which.nonzero()[:, 0]
-        if len(i):
-            out[i] = grid_sample(
-                source[chosen[i]].float(), grid[i], padding_mode="border", align_corners=False
-            )
+    corner = ((centre - span) * 0.5 + 0.5).tolist()
+    for i, (number, (left, top), (across, down)) in enumerate(
+        zip(chosen.tolist(), corner, span.tolist(), strict=True)
+    ):
+        source = (backgrounds.blurred if soft[i] else backgrounds.pictures)[number]
+        s = source.shape[-1]
+        x, y = int(left * s), int(top * s)
+        piece = source[None, :, y : y + max(2, int(down * s)), x : x + max(2, int(across * s))]
+        out[i] = interpolate(piece.float(), (height, width), mode="bilinear", align_corners=False)[0]
+    flip = draws.chance(0.5).nonzero()[:, 0]
+    out[flip] = out[flip].flip(3)
     return out * draws.uniform(1, 1, 1, low=0.7, high=1.1)
 
 
@@ -60,15 +56,14 @@ def compose(draws: Draws, scene: Scene, layer: Layer, pictures: Tensor) -> Tenso
     pictures = _shadowed(draws, scene, layer, pictures)
     exposure = draws.log_uniform(low=0.8, high=1.35)
     picture = layer.pixel // (height * width)
-    cover = layer.cover[:, None].clamp(min=0.25)
-    light = layer.colour / cover * exposure[picture, None]
+    light = layer.colour / layer.cover * exposure[picture]
     srgb = 255 * (1 - torch.exp(-1.35 * light)) ** (1 / 2.2)
     place = layer.pixel % (height * width) + picture * (3 * height * width)
     flat = pictures.view(-1)
     for channel in range(3):
         at = place + channel * height * width
         behind = flat.index_select(0, at)
-        flat.index_copy_(0, at, behind + (srgb[:, channel] - behind) * layer.cover)
+        flat.index_copy_(0, at, behind + (srgb[channel] - behind) * layer.cover)
     return pictures
 
 
@@ -99,9 +94,9 @@ def _shadowed(draws: Draws, scene: Scene, layer: Layer, pictures: Tensor) -> Ten
     along = (ray * normal[some, None, None]).sum(-1)
     distance = level[some, None, None] / along.clamp(max=-1e-3)
     points = ray * distance[..., None]
-    lit = layer.shadows.lit(points.reshape(-1, 3), some.repeat_interleave(rows * columns))
+    lit = layer.shadows.lit(points.reshape(-1, 3).T, some.repeat_interleave(rows * columns))
     lit = lit.reshape(len(some), 1, rows, columns)
-    lit = torch.nn.functional.avg_pool2d(lit, 3, 1, 1, count_include_pad=False)
+    lit = avg_pool2d(lit, 3, 1, 1, count_include_pad=False)
     factor = interpolate(1 - strength[some, None, None, None] * (1 - lit), (height, width), mode="bilinear")
     pictures[some] *= factor
     return pictures

@@ -32,30 +32,31 @@ def compress(pictures: Tensor, quality: Tensor) -> Tensor:
     Returns:
         (B, 3, H, W) float32, 0 to 255.
     """
-    height, width = pictures.shape[2:]
+    b, _, height, width = pictures.shape
     padded = pad(pictures, (0, -width % 16, 0, -height % 16), mode="replicate")
-    ycc = torch.einsum("ij,bjhw->bihw", pictures.new_tensor(_TO_YCC), padded)
-    scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)[:, None, None]
+    shape = padded.shape[2:]
+    ycc = (pictures.new_tensor(_TO_YCC) @ padded.flatten(2)).unflatten(2, shape)
+    scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)[:, None]
 
     def table(values: tuple[int, ...]) -> Tensor:
-        t = pictures.new_tensor(values).reshape(8, 8)
-        return ((t * scale + 50) / 100).floor().clamp(1, 255)
+        return ((pictures.new_tensor(values) * scale + 50) / 100).floor().clamp(1, 255)
 
     y = _quantised(ycc[:, :1] - 128, table(_LUMINANCE))
     colour = _quantised(avg_pool2d(ycc[:, 1:], 2), table(_CHROMINANCE))
     colour = interpolate(colour, scale_factor=2, mode="bilinear", align_corners=False)
-    rgb = torch.einsum("ij,bjhw->bihw", pictures.new_tensor(_TO_RGB), torch.cat([y + 128, colour], 1))
+    ycc = torch.cat([y + 128, colour], 1)
+    rgb = (pictures.new_tensor(_TO_RGB) @ ycc.flatten(2)).unflatten(2, shape)
     return rgb[:, :, :height, :width].clamp(0, 255)
 
 
 def _quantised(planes: Tensor, table: Tensor) -> Tensor:
-    """Planes (B, C, H, W) through an 8 x 8 cosine transform rounded to multiples of (B, 8, 8)."""
+    """Planes (B, C, H, W) through an 8 x 8 cosine transform rounded to multiples of (B, 64)."""
     b, c, h, w = planes.shape
     n = torch.arange(8, dtype=torch.float32, device=planes.device)
-    basis = torch.cos((2 * n + 1) * n[:, None] * (math.pi / 16)) / 2
-    basis[0] /= math.sqrt(2)
-    blocks = planes.reshape(b, c, h // 8, 8, w // 8, 8).transpose(3, 4)
-    table = table[:, None, None, None]
-    values = basis @ blocks @ basis.T
-    values = (values / table).round() * table
-    return (basis.T @ values @ basis).transpose(3, 4).reshape(b, c, h, w)
+    rows = torch.cos((2 * n + 1) * n[:, None] * (math.pi / 16)) / 2
+    rows[0] /= math.sqrt(2)
+    # All 64 frequencies of a block in one product of matrices.
+    basis = torch.kron(rows, rows)
+    blocks = planes.reshape(b, c, h // 8, 8, w // 8, 8).transpose(3, 4).reshape(b, -1, 64)
+    values = (blocks @ basis.T).div_(table[:, None]).round_().mul_(table[:, None]) @ basis
+    return values.reshape(b, c, h // 8, w // 8, 8, 8).transpose(3, 4).reshape(b, c, h, w)

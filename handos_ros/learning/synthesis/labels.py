@@ -54,7 +54,7 @@ def label(scene: Scene, layer: Layer) -> Labels:
     high = torch.minimum(vertices_2d.amax(1), limit).clamp(min=-0.5)
     boxes = torch.cat([low, high], 1)
     area = (high - low).prod(1)
-    seen = _pixels_of_hands(layer, len(hands))
+    seen = layer.seen[: len(hands)]
     valid = (seen >= LEAST_PIXELS) & (seen >= LEAST_SEEN * area)
 
     visibility = _visibility(scene, layer, joints_2d)
@@ -75,14 +75,6 @@ def project(points: Tensor, k: Tensor) -> Tensor:
     """Points (N, M, 3) m through (N, 3, 3) -> (N, M, 2) px."""
     flat = points[..., :2] / points[..., 2:].clamp(min=1e-3)
     return flat * k[:, None, [0, 1], [0, 1]] + k[:, None, :2, 2]
-
-
-def _pixels_of_hands(layer: Layer, hands: int) -> Tensor:
-    """(N,) px of the picture in which each hand is what is seen."""
-    keys = layer.keys[layer.keys != EMPTY]
-    thing = layer.surfaces.thing.index_select(0, faces_of(keys))
-    counts = torch.bincount(thing, minlength=max(hands, 1))
-    return counts[:hands] / 4
 
 
 def _visibility(scene: Scene, layer: Layer, joints_2d: Tensor) -> Tensor:

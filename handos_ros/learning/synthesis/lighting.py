@@ -11,7 +11,7 @@ from handos_ros.learning.synthesis.draws import Draws
 from handos_ros.learning.synthesis.raster import inverse_depths_of, rasterise
 from handos_ros.learning.synthesis.rotations import frame, unit
 
-SHADOW_TEXELS = 160
+SHADOW_TEXELS = 144
 SHADOW_BIAS = 0.005
 """m by which a surface must lie behind another to be in its shadow."""
 
@@ -89,32 +89,32 @@ class ShadowMap:
         self._centre = torch.where(seen, (low + high) / 2, 0.0)
         self._radius = torch.where(seen[:, 0], (high - low).norm(dim=1) / 2, 1.0).clamp(0.05, 0.6)
         self._axes = frame(key, torch.tensor([0.31, 0.17, 0.93], device=key.device).expand_as(key))
-        flat = self._place(corners.reshape(-1, 3), of.repeat_interleave(3)).reshape(-1, 3, 3)
+        flat = self._place(corners.reshape(-1, 3).T, of.repeat_interleave(3))
+        flat = flat.T.reshape(-1, 3, 3)
         keys = rasterise(flat, of, (b, SHADOW_TEXELS, SHADOW_TEXELS))
         self._height = inverse_depths_of(keys)
 
     def lit(self, points: Tensor, picture: Tensor) -> Tensor:
-        """(N,) share of the key light that reaches points (N, 3) m of pictures (N,)."""
-        place = self._place(points, picture)
-        floor = place[:, :2].floor()
-        fraction = place[:, :2] - floor
-        column = floor.long().clamp_(0, SHADOW_TEXELS - 2)
-        start = (picture * SHADOW_TEXELS + column[:, 1]) * SHADOW_TEXELS + column[:, 0]
-        level = place[:, 2] + SHADOW_BIAS / self._radius[picture]
-        fu, fv = fraction.clamp_(0, 1).unbind(1)
-        dark = torch.zeros_like(level)
-        for shift, weight in (
-            (0, (1 - fu) * (1 - fv)), (1, fu * (1 - fv)), (SHADOW_TEXELS, (1 - fu) * fv),
-            (SHADOW_TEXELS + 1, fu * fv),
-        ):  # fmt: skip
-            dark += weight * (self._height.index_select(0, start + shift) > level)
-        return 1 - dark
+        """(N,) share of the key light that reaches points (3, N) m of pictures (N,)."""
+        x, y, height = self._place(points, picture)
+        height = height + SHADOW_BIAS / self._radius.index_select(0, picture)
+        # Beyond the map nothing throws a shadow.
+        outside = (x < 0) | (y < 0) | (x > SHADOW_TEXELS - 1) | (y > SHADOW_TEXELS - 1)
+        column, row = (q.long().clamp_(0, SHADOW_TEXELS - 2) for q in (x, y))
+        start = (picture * SHADOW_TEXELS + row) * SHADOW_TEXELS + column
+        fu, fv = (x - column).clamp_(0, 1), (y - row).clamp_(0, 1)
+        dark = (1 - fu) * (1 - fv) * (self._height.index_select(0, start) > height)
+        dark += fu * (1 - fv) * (self._height.index_select(0, start + 1) > height)
+        start += SHADOW_TEXELS
+        dark += (1 - fu) * fv * (self._height.index_select(0, start) > height)
+        dark += fu * fv * (self._height.index_select(0, start + 1) > height)
+        return (1 - dark).masked_fill_(outside, 1)
 
     def _place(self, points: Tensor, picture: Tensor) -> Tensor:
-        """Shadow map's x, y in texels, and height towards the light from 0."""
-        offset = points - self._centre.index_select(0, picture)
-        axes = self._axes.index_select(0, picture)
-        x, towards, y = (offset[:, :, None] * axes).sum(1).unbind(1)
-        scale = 1 / self._radius.index_select(0, picture)
+        """(3, N): the map's x and y in texels, and the height towards the light, 8 in the middle."""
+        rows = torch.cat([self._axes.transpose(1, 2).flatten(1), self._centre, 1 / self._radius[:, None]], 1)
+        axes = rows.T.contiguous().index_select(1, picture)
+        offset = points - axes[9:12]
+        x, towards, y = (offset * axes[:9].unflatten(0, (3, 3))).sum(1) * axes[12]
         half = SHADOW_TEXELS / 2
-        return torch.stack([x * scale * half + half, y * scale * half + half, (towards * scale + 8).clamp(min=0.01)], 1)
+        return torch.stack([x * half + half, y * half + half, (towards + 8).clamp_(min=0.01)])

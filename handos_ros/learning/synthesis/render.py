@@ -60,7 +60,8 @@ class Layer:
         keys: (B * 2H * 2W,) as `rasterise` gives them, at twice the resolution.
         surfaces: what the keys' faces belong to.
         pixel: (P,) covered pixels, numbered over B, H, W.
-        colour: (P, 3) linear RGB times `cover`. cover: (P,) 0 to 1.
+        colour: (3, P) linear RGB times `cover`. cover: (P,) 0 to 1.
+        seen: (E,) px in which each thing is what is seen.
         shadows: as the key light throws them.
     """
 
@@ -69,6 +70,7 @@ class Layer:
     pixel: Tensor
     colour: Tensor
     cover: Tensor
+    seen: Tensor
     shadows: ShadowMap
 
 
@@ -98,22 +100,23 @@ def render(scene: Scene, lights: Lights, bank: TextureBank) -> Layer:
     nearest, farthest = near.amax(1), near.amin(1)
     whole = full.all(1) & (thing == thing[:, :1]).all(1) & (nearest - farthest < _SMOOTH * nearest)
 
-    place = torch.stack([2 * column, 2 * (row % height)], 1).float()
+    place = torch.stack([2 * column, 2 * (row % height)]).float()
     once = whole.nonzero()[:, 0]
     outline = (~whole).nonzero()[:, 0]
-    parts = (full[outline]).nonzero()
-    edge, quarter = outline[parts[:, 0]], parts[:, 1]
-    step = torch.stack([quarter % 2, quarter // 2], 1)
-    points = torch.cat([place[once] + 0.5, place[edge] + step])
+    part, quarter = full.index_select(0, outline).nonzero().unbind(1)
+    edge = outline.index_select(0, part)
+    step = torch.stack([quarter % 2, quarter // 2])
+    points = torch.cat([place.index_select(1, once) + 0.5, place.index_select(1, edge) + step], 1)
     faces = faces_of(torch.cat([four[once, 0], four[edge, quarter]]))
     colour = shade(scene, surfaces, lights, bank, shadows, faces, points)
 
-    mixed = torch.zeros(len(outline), 4, 3, device=keys.device)
-    mixed[parts[:, 0], quarter] = colour[len(once) :]
-    result = torch.zeros(len(pixel), 3, device=keys.device)
-    result[once] = colour[: len(once)]
-    result[outline] = mixed.sum(1) / 4
-    return Layer(keys, surfaces, pixel, result, full.sum(1) / 4.0, shadows)
+    result = torch.zeros(3, len(pixel), device=keys.device)
+    result[:, once] = colour[:, : len(once)]
+    mixed = torch.zeros(3, len(outline) * 4, device=keys.device)
+    mixed[:, part * 4 + quarter] = colour[:, len(once) :]
+    result[:, outline] = mixed.unflatten(1, (-1, 4)).sum(2) / 4
+    seen = torch.bincount(thing[full], minlength=len(surfaces.picture)) / 4
+    return Layer(keys, surfaces, pixel, result, full.sum(1) / 4.0, seen, shadows)
 
 
 def gather_surfaces(scene: Scene) -> Surfaces:
@@ -145,6 +148,8 @@ def gather_surfaces(scene: Scene) -> Surfaces:
     low, high = corners[..., :2].amin(1), corners[..., :2].amax(1)
     inside = (high >= 0).all(1) & (low[:, 0] < 2 * width) & (low[:, 1] < 2 * height)
     kept = ((toward | two_sided) & all_near & inside).nonzero()[:, 0]
+    # Picture by picture: a CPU then draws into a part of memory that it has at hand.
+    kept = kept[picture.index_select(0, thing[kept]).argsort(stable=True)]
     metric = points.index_select(0, faces.flatten()).reshape(-1, 3, 3)
     return Surfaces(
         corners[kept], faces[kept], points, normals, openness, uv[kept], thing[kept], picture,
@@ -188,40 +193,47 @@ def shade(
     scene: Scene, surfaces: Surfaces, lights: Lights, bank: TextureBank, shadows: ShadowMap,
     faces: Tensor, places: Tensor,
 ) -> Tensor:  # fmt: skip
-    """(N, 3) linear RGB of triangles (N,) seen at places (N, 2), px at twice the resolution."""
-    of_face = _face_rows(surfaces)
-    of_thing = _thing_rows(scene, surfaces, lights)
-    size = len(faces) if faces.device.type != "cpu" else _CACHED
-    pieces = [
-        _shade(of_face, of_thing, surfaces.thing, bank, shadows, f, p)
-        for f, p in zip(faces.split(max(size, 1)), places.split(max(size, 1)), strict=True)
-    ]
-    return torch.cat(pieces) if pieces else places.new_zeros(0, 3)
+    """(3, N) linear RGB of triangles (N,) seen at places (2, N), px at twice the resolution."""
+    of_face = _face_columns(surfaces)
+    of_thing = _thing_columns(scene, surfaces, lights)
+    size = max(1, len(faces) if faces.device.type != "cpu" else _CACHED)
+    return torch.cat(
+        [
+            _shade(of_face, of_thing, surfaces.thing, bank, shadows, f, p)
+            for f, p in zip(faces.split(size), places.split(size, 1), strict=True)
+        ],
+        1,
+    )
 
 
-def _face_rows(s: Surfaces) -> Tensor:
-    """(T, 33): corners 9, normals 9, openness 3, uv 6, the directions of growing u and v 6."""
-    normals = s.normals.index_select(0, s.faces.flatten()).reshape(-1, 9)
-    normals = torch.where(s.far_side[:, None], -normals, normals)
-    points = s.points.index_select(0, s.faces.flatten()).reshape(-1, 3, 3)
-    openness = s.openness.index_select(0, s.faces.flatten()).reshape(-1, 3)
+def _face_columns(s: Surfaces) -> Tensor:
+    """(33, T): corners' x 3, y 3, inverse depth 3; normals' x 3, y 3, z 3; openness 3; u 3, v 3; and the
+    directions in which u grows 3 and v grows 3."""  # noqa: D209
+    flat = s.faces.flatten()
+    normals = s.normals.index_select(0, flat).reshape(-1, 3, 3)
+    normals = torch.where(s.far_side[:, None, None], -normals, normals)
+    points = s.points.index_select(0, flat).reshape(-1, 3, 3)
+    openness = s.openness.index_select(0, flat).reshape(-1, 3)
     e1, e2 = points[:, 1] - points[:, 0], points[:, 2] - points[:, 0]
     d1, d2 = s.uv[:, 1] - s.uv[:, 0], s.uv[:, 2] - s.uv[:, 0]
-    det = (d1[:, 0] * d2[:, 1] - d2[:, 0] * d1[:, 1])[:, None].sign()
-    along_u = unit((e1 * d2[:, 1:] - e2 * d1[:, 1:]) * det)
-    along_v = unit((e2 * d1[:, :1] - e1 * d2[:, :1]) * det)
-    return torch.cat([s.corners.flatten(1), normals, openness, s.uv.flatten(1), along_u, along_v], 1)
+    sign = (d1[:, :1] * d2[:, 1:] - d2[:, :1] * d1[:, 1:]).sign()
+    along_u = unit((e1 * d2[:, 1:] - e2 * d1[:, 1:]) * sign)
+    along_v = unit((e2 * d1[:, :1] - e1 * d2[:, :1]) * sign)
+    parts = [s.corners, normals, openness[:, :, None], s.uv]
+    columns = torch.cat([p.transpose(1, 2).flatten(1) for p in parts] + [along_u, along_v], 1)
+    return columns.T.contiguous()
 
 
-def _thing_rows(scene: Scene, s: Surfaces, lights: Lights) -> Tensor:
-    """(E, 51) material, light and lens of each thing."""
+def _thing_columns(scene: Scene, s: Surfaces, lights: Lights) -> Tensor:
+    """(53, E): base 3, mix 12, uv map 4, softness 3; layer, coarse, bump, shine, gloss, picture; lens 4;
+    lights 21."""  # noqa: D209
     m = s.materials
     k = scene.k.index_select(0, s.picture)
     points = torch.cat([scene.hands.points[:, 0], scene.others.points[:, 0]])
-    # Metres that the texture spans, roughly; where it has two texels to a pixel, read the coarser one.
+    # Where the texture has two texels to a pixel, read the coarser one; it spans 0.2 m or so.
     texel = 0.2 / TEXELS * k[:, 0, 0] / points[:, 2].clamp(min=NEAR)
     coarse = (texel < 0.5).float()
-    return torch.cat(
+    rows = torch.cat(
         [
             m.base, m.mix.flatten(1), m.uv, m.soft,
             torch.stack([m.layer.float(), coarse, m.bump, m.shine, m.gloss, s.picture.float()], 1),
@@ -229,56 +241,58 @@ def _thing_rows(scene: Scene, s: Surfaces, lights: Lights) -> Tensor:
             lights.rows().index_select(0, s.picture),
         ], 1,
     )  # fmt: skip
+    return rows.T.contiguous()
 
 
 def _shade(
     of_face: Tensor, of_thing: Tensor, thing_of: Tensor, bank: TextureBank, shadows: ShadowMap,
     faces: Tensor, places: Tensor,
 ) -> Tensor:  # fmt: skip
-    row = of_face.index_select(0, faces)
-    thing = of_thing.index_select(0, thing_of.index_select(0, faces))
-    corners = row[:, :9].unflatten(1, (3, 3))
+    """Shade N points. One contiguous row per quantity: that is what CPUs' vector units want."""
+    face = of_face.index_select(1, faces)
+    thing = of_thing.index_select(1, thing_of.index_select(0, faces))
     # Barycentric weights in the picture, then in space; a pixel's centre may lie just outside.
-    dx, dy = corners[..., 0] - places[:, :1], corners[..., 1] - places[:, 1:]
-    weights = dx[:, [1, 2, 0]] * dy[:, [2, 0, 1]] - dx[:, [2, 0, 1]] * dy[:, [1, 2, 0]]
-    weights = (weights / weights.sum(1, keepdim=True)).nan_to_num(1 / 3, 1 / 3, 1 / 3).clamp(0, 1)
-    weights = weights / weights.sum(1, keepdim=True) * corners[..., 2]
-    depth = 1 / weights.sum(1, keepdim=True)
-    weights = weights * depth
+    (ax, bx, cx), (ay, by, cy) = face[0:3] - places[:1], face[3:6] - places[1:]
+    weights = torch.stack([bx * cy - cx * by, cx * ay - ax * cy, ax * by - bx * ay])
+    weights = (weights / weights.sum(0)).nan_to_num_(1 / 3, 1 / 3, 1 / 3).clamp_(0, 1)
+    weights = weights / weights.sum(0) * face[6:9]
+    depth = 1 / weights.sum(0)
+    weights *= depth
 
-    def mixed(start: int, width: int) -> Tensor:
-        values = row[:, start : start + 3 * width].unflatten(1, (3, width))
-        return (weights[..., None] * values).sum(1)
+    def mixed(start: int) -> Tensor:
+        return (weights * face[start : start + 3]).sum(0)
 
-    base, mix, uv_map, soft = thing[:, :3], thing[:, 3:15], thing[:, 15:19], thing[:, 19:22]
-    layer, coarse, bump, shine, gloss, picture = thing[:, 22:28].unbind(1)
-    lens = thing[:, 28:32]
+    layer, coarse, bump, shine, gloss, picture = thing[22:28]
     picture = picture.long()
-    uv = mixed(21, 2) * uv_map[:, :2] + uv_map[:, 2:]
-    texture = bank.read(layer.long(), coarse > 0, uv)
-    albedo = base + (mix.unflatten(1, (4, 3)) * texture[:, :4, None]).sum(1)
-    albedo = albedo.clamp(0.004, 0.95)
+    u, v = mixed(21) * thing[15] + thing[17], mixed(24) * thing[16] + thing[18]
+    texture = bank.read(layer.long(), coarse > 0, u, v)
+    albedo = thing[0:3] + (thing[3:15].unflatten(0, (4, 3)) * texture[:4, None]).sum(0)
+    albedo = albedo.clamp_(0.004, 0.95)
 
-    slopes = texture[:, 4:] * (bump * STEEPEST)[:, None]
-    normal = unit(mixed(9, 3) - slopes[:, :1] * row[:, 27:30] - slopes[:, 1:] * row[:, 30:33])
-    ray = torch.cat([((places - 0.5) / 2 - lens[:, 2:]) / lens[:, :2], torch.ones_like(places[:, :1])], 1)
-    point = ray * depth
-    view = -unit(ray)
+    slopes = texture[4:] * (bump * STEEPEST)
+    smooth = torch.stack([mixed(9), mixed(12), mixed(15)])
+    normal = _unit(smooth - slopes[:1] * face[27:30] - slopes[1:] * face[30:33])
+    ray = torch.cat([((places - 0.5) / 2 - thing[30:32]) / thing[28:30], torch.ones_like(depth)[None]])
+    lit = shadows.lit(ray * depth, picture)
+    view = -_unit(ray)
 
-    key, key_colour, second, second_colour, up, above, below = thing[:, 32:53].split(3, 1)
-    lit = shadows.lit(point, picture)[:, None]
-    open_ = mixed(18, 1)
-    sky = 0.5 + 0.5 * (normal * up).sum(1, keepdim=True)
+    key, key_colour, second, second_colour, up, above, below = thing[32:53].unflatten(0, (7, 3))
+    soft = thing[19:22]
+    open_ = mixed(18)
+    sky = 0.5 + 0.5 * (normal * up).sum(0)
     light = (below + (above - below) * sky) * open_
-    facing = (normal * key).sum(1, keepdim=True)
+    facing = (normal * key).sum(0)
     # Light that enters skin comes out beside: the shadow's border is soft and red.
-    wrapped = ((facing + soft) / (1 + soft)).clamp(min=0)
-    light = light + key_colour * wrapped * (lit + (1 - lit) * 0.35 * soft)
-    other = ((normal * second).sum(1, keepdim=True) + soft) / (1 + soft)
-    light = light + second_colour * other.clamp(min=0) * open_
-    half = (normal * unit(key + view)).sum(1).clamp(min=1e-4) ** gloss
-    grazing = (1 - (normal * view).sum(1).clamp(0, 1)) ** 4
-    highlight = shine * (gloss + 8) / 8 * half * (facing[:, 0] > 0)
-    highlight = highlight[:, None] * key_colour * lit
-    sheen = (shine * 1.2 * grazing)[:, None] * above * open_
-    return albedo * light + highlight + sheen
+    wrapped = ((facing + soft) / (1 + soft)).clamp_(min=0)
+    light += key_colour * wrapped * (lit + (1 - lit) * 0.35 * soft)
+    other = (((normal * second).sum(0) + soft) / (1 + soft)).clamp_(min=0)
+    light += second_colour * other * open_
+    half = (normal * _unit(key + view)).sum(0).clamp_(min=1e-4) ** gloss
+    highlight = shine * (gloss + 8) / 8 * half * (facing > 0) * lit
+    grazing = (1 - (normal * view).sum(0).clamp_(0, 1)) ** 4 * shine * 1.2 * open_
+    return albedo * light + highlight * key_colour + grazing * above
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Vectors (3, N) of length 1."""
+    return vectors * torch.rsqrt((vectors * vectors).sum(0).clamp(min=1e-20))

@@ -36,30 +36,34 @@ class TextureBank:
         self.rows = (rows * 127 + 128).round().to(torch.uint8).to(device)
         self._layers = len(maps)
 
-    def read(self, layer: Tensor, coarse: Tensor, uv: Tensor) -> Tensor:
-        """Bilinear values (N, 6) of layers (N,) at uv (N, 2), which repeat beyond [0, 1).
+    def read(self, layer: Tensor, coarse: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        """Bilinear values (6, N) of layers (N,) at u, v (N,), which repeat beyond [0, 1).
 
         Args:
             coarse: (N,) bool, read the second resolution.
         """
         side = torch.where(coarse, TEXELS // COARSER, TEXELS)
         start = torch.where(coarse, self._layers * TEXELS**2, 0) + layer * side * side
-        place = torch.remainder(uv, 1) * side[:, None] - 0.5
-        floor = place.floor()
-        fraction = place - floor
-        column = torch.remainder(floor.long(), side[:, None])
-        following = torch.where(column + 1 == side[:, None], 0, column + 1)
-        (u0, v0), (u1, v1) = column.unbind(1), following.unbind(1)
+        (u0, u1, fu), (v0, v1, fv) = _neighbours(u, side), _neighbours(v, side)
         upper, lower = start + v0 * side, start + v1 * side
-        fu, fv = fraction[:, :1], fraction[:, 1:]
-        total = self._row(upper + u0) * ((1 - fu) * (1 - fv))
-        total += self._row(upper + u1) * (fu * (1 - fv))
-        total += self._row(lower + u0) * ((1 - fu) * fv)
-        total += self._row(lower + u1) * (fu * fv)
-        return (total - 128) / 127
+        total = self._row(upper + u0) * ((1 - fu) * (1 - fv))[:, None]
+        total += self._row(upper + u1) * (fu * (1 - fv))[:, None]
+        total += self._row(lower + u0) * ((1 - fu) * fv)[:, None]
+        total += self._row(lower + u1) * (fu * fv)[:, None]
+        return ((total - 128) / 127).T.contiguous()
 
     def _row(self, index: Tensor) -> Tensor:
         return self.rows.index_select(0, index).float()
+
+
+def _neighbours(place: Tensor, side: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The texel before a place, the one after, and how far it is from the first to the second."""
+    place = (place - place.floor()) * side + (side - 0.5)
+    before = place.long()
+    fraction = place - before
+    before = before % side
+    after = before + 1
+    return before, torch.where(after == side, 0, after), fraction
 
 
 def _stuff(generator: torch.Generator, backgrounds: Backgrounds) -> Tensor:
