@@ -130,6 +130,8 @@ def warped(
 
 def mirrored(sample: Sample) -> Sample:
     """The sample as a mirror shows it: left hands become right ones, 3D labels flip along x."""
+    import cv2
+
     width = sample.image.shape[1]
     k = None
     if sample.k is not None:
@@ -143,7 +145,7 @@ def mirrored(sample: Sample) -> Sample:
     side = np.where(sample.handedness == SIDE_UNKNOWN, SIDE_UNKNOWN, 1 - sample.handedness)
     return replace(
         sample,
-        image=np.ascontiguousarray(sample.image[:, ::-1]),
+        image=np.asarray(cv2.flip(sample.image, 1)),
         k=k,
         boxes=boxes,
         joints_2d=joints_2d,

@@ -87,13 +87,14 @@ def _noisy(image: NDArray, rng: np.random.Generator) -> NDArray:
     import cv2
 
     h, w = image.shape[:2]
+    # Drawing new noise for each picture would cost more than all else here: a part of a large tile does.
     tile = _noise_tile()
-    top, left = rng.integers(0, len(tile), 2)
-    # Drawing new noise for each picture costs more than all else here; the tile is larger than it shows.
-    rows, columns = (top + np.arange(h)) % len(tile), (left + np.arange(w)) % len(tile)
-    noise = tile[rows[:, None], columns]
+    while tile.shape[0] < h or tile.shape[1] < w:
+        tile = cv2.repeat(tile, 2, 2)
+    top, left = rng.integers(0, tile.shape[0] - h + 1), rng.integers(0, tile.shape[1] - w + 1)
+    noise = tile[top : top + h, left : left + w]
     if rng.random() < 0.5:
-        noise = np.repeat(noise[..., :1], 3, 2)
+        noise = cv2.merge([noise[..., 0]] * 3)
     return cv2.addWeighted(image, 1.0, noise, rng.uniform(2, 16) / _NOISE_UNIT, 0.0, dtype=cv2.CV_8U)
 
 

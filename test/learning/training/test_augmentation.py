@@ -221,3 +221,12 @@ def test_colours_change_within_reason():
     assert (
         np.percentile(means.mean(1), 1) > 15 and np.percentile(means.mean(1), 99) < 245
     )  # and stay pictures
+
+
+@pytest.mark.parametrize("size", [(64, 48), (1500, 1100)])
+def test_noise_is_as_strong_in_pictures_of_any_size(size):
+    noisy = Photometric(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, noise=1.0, jpeg=0)
+    grey = np.full((*size, 3), 128, np.uint8)
+    rng = np.random.default_rng(0)
+    spread = [noisy(grey, rng).astype(float).std() for _ in range(12)]
+    assert 1 < min(spread) and max(spread) < 17 and np.std(spread) > 1
