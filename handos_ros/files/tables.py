@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from handos_ros.errors import DataError
+from handos_ros.files.atomic import refuse_existing, whole
 from handos_ros.files.bags_reading import BagReader
 from handos_ros.files.rosmsg import HAND_ARRAY, hands_from_message, typestore
 from handos_ros.hand_model.wrist import wrist_orientations
@@ -70,17 +70,9 @@ def write_table(bags: Sequence[tuple[str, Path]], output: Path, *, overwrite: bo
         DataError: if a bag holds no hands or is damaged, or the table cannot be written.
     """
     check_table(output, overwrite=overwrite)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.part")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        blocks = _blocks(row for name, path in bags for row in rows_of(name, path))
-        count = (_write_csv if output.suffix == ".csv" else _write_parquet)(blocks, temporary)
-        os.replace(temporary, output)
-    except OSError as error:
-        raise DataError(f"{output}: cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return count
+    write = _write_csv if output.suffix == ".csv" else _write_parquet
+    with whole(output, overwrite=overwrite) as partial:
+        return write(_blocks(row for name, path in bags for row in rows_of(name, path)), partial)
 
 
 def check_table(output: Path, *, overwrite: bool = False) -> None:
@@ -91,8 +83,7 @@ def check_table(output: Path, *, overwrite: bool = False) -> None:
     """
     if output.suffix not in (".csv", ".parquet"):
         raise DataError(f"{output}: a table ends in .csv or .parquet")
-    if not overwrite and os.path.lexists(output):
-        raise DataError(f"{output}: is there already; choose another output, or replace it with --overwrite")
+    refuse_existing(output, overwrite=overwrite)
     if output.suffix == ".parquet":
         try:
             import pyarrow  # noqa: F401

@@ -22,12 +22,12 @@ from bag_makers import (
 )
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import QosDurability
-from standin import standin_pipeline
 
 from handos_ros.errors import DataError
 from handos_ros.files.bags import BagOptions, process_bag
 from handos_ros.files.bags_reading import BagReader
 from handos_ros.hands import Camera, KSource
+from standin import standin_pipeline
 
 HANDS, MARKERS, TOPOLOGY = (f"/handos/cam/{name}" for name in ("hands", "markers", "topology"))
 PICTURES = "/cam/image_raw/compressed"
@@ -321,7 +321,7 @@ def test_an_output_that_is_there(tmp_path: Path) -> None:
     source = write_bag(tmp_path / "in")
     run(source, tmp_path / "out")
     before = raw_contents(tmp_path / "out")
-    with pytest.raises(DataError, match="is there already.*--overwrite"):
+    with pytest.raises(DataError, match=r"is there already.*--overwrite"):
         run(source, tmp_path / "out", keep="none")
     assert raw_contents(tmp_path / "out") == before
     run(source, tmp_path / "out", keep="none", overwrite=True)
