@@ -9,7 +9,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-ABOUT = {"format": "1", "model": "tiny", "hand_model": "anny", "long_side": "64", "stride": "32"}
+from handos_ros.hand_model.model import load_hand_model
+
+ABOUT = {
+    "format": "1", "model": "tiny", "hand_model": "anny", "long_side": "64", "stride": "32",
+    "hand_model_hash": load_hand_model().fingerprint(coarse=True),
+}  # fmt: skip
 
 
 def write_graphs(folder, *, vertices=1000, **about):

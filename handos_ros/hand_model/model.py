@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 import zlib
 from dataclasses import MISSING, dataclass, fields
@@ -155,6 +156,22 @@ class HandModel(Rig):
     def faces_for(self, handedness: int) -> NDArray[np.int32]:
         """(F, 3) faces whose winding is counter-clockwise from outside on that side's mesh."""
         return self.left_faces if handedness == LEFT else self.faces
+
+    def fingerprint(self, *, coarse: bool) -> str:
+        """What a network's outputs mean: equal for two hand models only if weights for one fit the other.
+
+        SHA-256, in hexadecimal, of `faces` and `joint_regressor` and, for a network that predicts the
+        `coarse` vertices alone, of `coarse` and `upsampling`. These last are left out elsewhere because
+        for MANO they are computed as the file is read, to a precision that depends on the machine.
+        """
+        arrays: list[NDArray] = [self.faces.astype("<i4"), self.joint_regressor.astype("<f4")]
+        if coarse:
+            arrays += [self.coarse.astype("<i4"), self.upsampling.astype("<f4")]
+        digest = hashlib.sha256()
+        for array in arrays:
+            digest.update(repr(array.shape).encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     @cached_property
     def left_faces(self) -> NDArray[np.int32]:

@@ -80,6 +80,11 @@ def _load_onnx(files: WeightFiles, device: str, mesh: HandModel | None, threads:
             f"{files.where}: made for the hand model {backend.hand_model} with {backend.num_vertices} "
             f"vertices, {mesh.name} has {mesh.num_vertices}"
         )
+    if backend.hand_model_hash not in (mesh.fingerprint(coarse=True), mesh.fingerprint(coarse=False)):
+        raise ModelError(
+            f"{files.where}: made for another version of the hand model {backend.hand_model}: as many "
+            "vertices, but other faces, joints or coarse vertices; use the one that it was trained with"
+        )
     return Loaded(backend, mesh, backend.model_id)
 
 

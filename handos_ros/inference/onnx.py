@@ -33,6 +33,7 @@ class OnnxBackend:
     Attributes:
         model_id: name of the network and its weights.
         hand_model: the hand model that it was trained with, as in `load_hand_model`.
+        hand_model_hash: that model's `HandModel.fingerprint`.
         num_vertices: of the meshes that it gives.
 
     Raises:
@@ -51,6 +52,7 @@ class OnnxBackend:
             raise ModelError(f"{folder}: {DETECTOR_FILE} and {DECODER_FILE} come from different exports")
         self.model_id: str = about["model"]
         self.hand_model: str = about["hand_model"]
+        self.hand_model_hash: str = about["hand_model_hash"]
         try:
             self.long_side, self.stride = int(about["long_side"]), int(about["stride"])
         except ValueError:
@@ -147,7 +149,7 @@ def _about(session: ort.InferenceSession, path: Path) -> dict[str, Any]:
     """The graph's metadata under its names without `handos.`."""
     found = session.get_modelmeta().custom_metadata_map
     about = {}
-    for key in ("format", "model", "hand_model", "long_side", "stride"):
+    for key in ("format", "model", "hand_model", "hand_model_hash", "long_side", "stride"):
         if f"handos.{key}" not in found:
             raise ModelError(f"{path}: not a hand network: its metadata has no handos.{key}")
         about[key] = found[f"handos.{key}"]

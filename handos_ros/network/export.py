@@ -69,6 +69,7 @@ def export_onnx(network: HandosNetwork, folder: str | Path, *, model_id: str) ->
         "handos.long_side": str(network.config.long_side),
         "handos.stride": str(stride),
         "handos.hand_model": network.config.hand_model,
+        "handos.hand_model_hash": network.hand_model_hash,
     }
     detector = _export(
         _Detector(network),

@@ -22,6 +22,9 @@ class HandosNetwork(nn.Module):
         hand_model: the mesh it predicts; its name must be the configuration's.
         pretrained: start the detector from `config.detector.pretrained`, where that is set.
         frozen: freeze the detector, as in all training but its own.
+
+    Attributes:
+        hand_model_hash: `HandModel.fingerprint` of what its outputs rest on.
     """
 
     def __init__(
@@ -29,6 +32,7 @@ class HandosNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self.hand_model_hash = hand_model.fingerprint(coarse=config.decoder.vertices == "coarse")
         self.detector = build_detector(config.detector, pretrained=pretrained)
         if frozen:
             self.detector.freeze()

@@ -38,7 +38,8 @@ def save_weights(
         "handos.format": FORMAT,
         "handos.config": json.dumps(config_to_dict(network.config)),
         "handos.hand_model": hand_model.name,
-        "handos.num_vertices": str(len(hand_model.template)),
+        "handos.num_vertices": str(hand_model.num_vertices),
+        "handos.hand_model_hash": network.hand_model_hash,
         **(info or {}),
     }
     temporary = path.with_name(f".{path.name}.partial")
@@ -71,6 +72,11 @@ def load_weights(network: HandosNetwork, path: str | Path) -> None:
     extra = sorted(set(state) - set(wanted))
     if extra:
         raise ModelError(f"{path}: holds the tensor {extra[0]}, which the network does not have")
+    if metadata.get("handos.hand_model_hash") != network.hand_model_hash:
+        raise ModelError(
+            f"{path}: made for another version of the hand model {metadata['handos.hand_model']}: as many "
+            "vertices, but other faces, joints or coarse vertices; use the one that it was trained with"
+        )
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(state[name])
@@ -90,9 +96,10 @@ def load_network(
             raise ModelError(f"{path}: predicts MANO's mesh; give your own MANO file with --hand-model")
         hand_model = load_hand_model(config.hand_model)
     expected = metadata.get("handos.num_vertices")
-    if expected != str(len(hand_model.template)):
+    if expected != str(hand_model.num_vertices):
         raise ModelError(
-            f"{path}: made for a hand model of {expected} vertices, {hand_model.name} has {len(hand_model.template)}"
+            f"{path}: made for a hand model of {expected} vertices, "
+            f"{hand_model.name} has {hand_model.num_vertices}"
         )
     network = HandosNetwork(config, hand_model)
     load_weights(network, path)

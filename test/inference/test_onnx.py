@@ -141,6 +141,12 @@ def test_another_hand_model_is_refused(tmp_path):
         Pipeline.load(weights=folder, device="cpu")
 
 
+def test_another_version_of_the_hand_model_is_refused(tmp_path):
+    folder = write_graphs(tmp_path, hand_model_hash="0" * 64)
+    with pytest.raises(ModelError, match="made for another version of the hand model anny"):
+        Pipeline.load(weights=folder, device="cpu")
+
+
 def test_a_network_for_mano_says_that_it_needs_mano(tmp_path):
     folder = write_graphs(tmp_path, vertices=778, hand_model="mano")
     with pytest.raises(ModelError, match=r"MANO_RIGHT.pkl"):
