@@ -83,10 +83,12 @@ def test_light_comes_from_above_and_fades_smoothly() -> None:
     assert np.abs(np.diff(row)).max() < 20 and row.max() - row.min() > 20
 
 
+@pytest.mark.filterwarnings("error")
 def test_faces_of_which_a_corner_is_behind_the_camera_are_left_out() -> None:
     vertices = np.array([[-0.1, -0.1, 0.5], [-0.1, 0.1, 0.5], [0.1, 0.1, 0.5], [0.1, -0.1, -0.2]])
     canvas = drawn(vertices, SQUARE_FACES)
     assert canvas.any()
+    assert (canvas.any(-1) == drawn(vertices[:3], SQUARE_FACES[:1]).any(-1)).all()
     assert not drawn(vertices - [0, 0, 1], SQUARE_FACES).any()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from handos_ros.drawing import mesh, overlay
 from handos_ros.drawing.overlay import LEFT_COLOUR, draw_hands
 from handos_ros.drawing.overlay import RIGHT_COLOUR as RIGHT_MESH
 from handos_ros.drawing.skeleton import FINGER_COLOURS
@@ -96,17 +97,22 @@ def test_the_mesh_covers_the_hand_and_nothing_else(side: int) -> None:
     sides = np.stack([cross(b - a, p - a), cross(c - b, p - b), cross(a - c, p - c)])
     inside = ((sides >= 0).all(0) | (sides <= 0).all(0)).any(1).reshape(y.shape)
     assert inside.sum() > 500 and covered.sum() < 6 * 6 * 1.1 * inside.sum()
-    different = covered[y, x] != inside
-    assert different.sum() < 0.03 * inside.sum()
+    # OpenCV fills every pixel that a triangle touches: up to half a pixel more all around.
+    assert (covered[y, x] & ~inside).sum() < 0.05 * inside.sum()
+    assert (inside & ~covered[y, x]).sum() < 0.01 * inside.sum()
 
 
-def test_a_left_hand_is_seen_from_outside_too() -> None:
-    """With the right hand's faces its inside would be drawn: nothing of the palm, as it is shaded."""
-    right, left = (hands_at(CAMERA, (320, 240, 0.5, side)) for side in (RIGHT, LEFT))
-    a = draw_hands(GROUND, right, MODEL, **only("mesh")).astype(int).sum(-1)
-    b = draw_hands(GROUND, left, MODEL, **only("mesh")).astype(int).sum(-1)
-    middle = (slice(230, 250), slice(310, 330))
-    assert abs(a[middle].mean() - b[middle].mean()) < 60 and a[middle].mean() > 200
+def test_a_left_hand_is_seen_from_outside_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a light from straight above it is the mirror image of a right one, but for its colour."""
+    monkeypatch.setattr(mesh, "_LIGHT", np.array([0, -0.6, -0.8]))
+    monkeypatch.setattr(overlay, "LEFT_COLOUR", overlay.RIGHT_COLOUR)
+    right, left = (
+        draw_hands(GROUND, hands_at(CAMERA, (319.5, 240, 0.4, side)), MODEL, **only("mesh")).astype(int)
+        for side in (RIGHT, LEFT)
+    )
+    assert changed(right).sum() > 20_000
+    different = np.abs(right - left[:, ::-1])[changed(right)]
+    assert different.mean() < 2
 
 
 def test_colours_tell_the_sides() -> None:
