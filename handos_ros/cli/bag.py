@@ -14,13 +14,13 @@ from __future__ import annotations
 import argparse
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from handos_ros.cli.common import (
     add_model_arguments,
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="OUT",
-        help="the new bag's folder; for several IN, of all of them",
+        help="the new bag's folder; for several IN, the folder of theirs",
     )
     parser.add_argument(
         "--table",
@@ -90,7 +90,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MB",
         help="begin another file of OUT after so many megabytes (default: 2048)",
     )
-    group.add_argument("--no-mesh", action="store_true", help="leave the mesh out of messages and markers")
+    group.add_argument(
+        "--no-mesh",
+        action="store_true",
+        help="leave the mesh, most of the output's size, out of messages and markers",
+    )
     group.add_argument(
         "--smoothing",
         type=fraction,
@@ -170,11 +174,21 @@ def _process(
     return done, ok
 
 
-def _outcomes(args, tasks, options, stopped, on_pictures) -> Iterator[Outcome]:  # type: ignore[no-untyped-def]
+def _outcomes(
+    args: argparse.Namespace,
+    tasks: list[BagTask],
+    options: BagOptions,
+    stopped: list[int],
+    on_pictures: Callable[[int], Any],
+) -> Iterator[Outcome]:
     from handos_ros.files.bags_parallel import run_here, run_processes, run_ray
 
     load = partial(load_pipeline, args)
-    common = {"threads": args.threads, "stop": lambda: bool(stopped), "on_pictures": on_pictures}
+    common: dict[str, Any] = {
+        "threads": args.threads,
+        "stop": lambda: bool(stopped),
+        "on_pictures": on_pictures,
+    }
     if args.ray:
         return run_ray(tasks, load, options, address=args.ray, gpu=args.device == "cuda", **common)
     if args.jobs > 1 and len(tasks) > 1:
@@ -182,7 +196,7 @@ def _outcomes(args, tasks, options, stopped, on_pictures) -> Iterator[Outcome]: 
     return run_here(tasks, load, options, **common)
 
 
-def _report(task: BagTask, outcome: Outcome, bar) -> bool:  # type: ignore[no-untyped-def]
+def _report(task: BagTask, outcome: Outcome, bar: Any) -> bool:
     """Say how one bag went; whether well."""
     if outcome.report is None:
         complain(outcome.error)

@@ -502,6 +502,7 @@ def _job(
         "topics": [[each.image, each.name, each.info] for each in cameras],
         "kept_topics": sorted(kept),
         "model": pipeline.model_id,
+        "hand_model": pipeline.hand_model.name,
         "min_score": pipeline.min_score,
         "max_hands": pipeline.max_hands,
         "camera": camera and [camera.k.tolist(), camera.width, camera.height, camera.distortion.tolist()],
