@@ -29,44 +29,25 @@ class CameraCache:
         self._key: Any = None
         self._camera: Camera | None = None
 
-    @property
-    def fixed(self) -> bool:
-        """Whether a file replaces camera_info."""
-        return self._fixed is not None
-
-    def camera(self, info: Any, width: int, height: int, *, rectified: bool) -> Camera:
-        """The camera of a picture of `width` x `height` px.
+    def camera(self, info: Any, *, rectified: bool) -> Camera | None:
+        """The camera, at the size that it was calibrated for; None where nothing is known.
 
         Args:
             info: the latest sensor_msgs/CameraInfo, or None.
             rectified: see `camera_from_message`.
-
-        Raises:
-            CameraError: if the intrinsics belong to a picture of another shape.
         """
-        key: tuple[object, ...]
-        if self._fixed is not None:
-            key = (width, height)
-        elif info is None:
-            key = (width, height, None)
-        else:
-            roi = info.roi
-            key = (
-                width, height, rectified, info.width, info.height, info.distortion_model, tuple(info.d),
-                info.k.tobytes(), info.p.tobytes(), info.binning_x, info.binning_y,
-                roi.x_offset, roi.y_offset, roi.width, roi.height,
-            )  # fmt: skip
-        if key != self._key or self._camera is None:
-            self._camera = self._make(info, width, height, rectified)
-            self._key = key
-        return self._camera
-
-    def _make(self, info: Any, width: int, height: int, rectified: bool) -> Camera:
-        self.problem = ""
-        camera = self._fixed
-        if camera is None and info is not None:
+        if self._fixed is not None or info is None:
+            return self._fixed
+        roi = info.roi
+        key = (
+            rectified, info.width, info.height, info.distortion_model, tuple(info.d), info.k.tobytes(),
+            info.p.tobytes(), info.binning_x, info.binning_y,
+            roi.x_offset, roi.y_offset, roi.width, roi.height,
+        )  # fmt: skip
+        if key != self._key:
+            self._key, self._camera, self.problem = key, None, ""
             try:
-                camera = camera_from_message(info, rectified=rectified)
+                self._camera = camera_from_message(info, rectified=rectified)
             except CameraError as error:
                 self.problem = str(error)
-        return Camera.assumed(width, height) if camera is None else camera.resized(width, height)
+        return self._camera

@@ -146,18 +146,9 @@ def check(settings: Settings) -> Settings:
         HandosError: naming the parameter and what it may be.
     """
     for spec in fields(Settings):
-        value, choices, bounds = (
-            getattr(settings, spec.name),
-            spec.metadata["choices"],
-            spec.metadata["bounds"],
-        )
+        value, choices = getattr(settings, spec.name), spec.metadata["choices"]
         if choices and value not in choices:
             raise HandosError(f"parameter {spec.name} must be {' or '.join(choices)}, not {value!r}")
-        # rclpy checks ranges too, but lets NaN pass.
-        if bounds and not bounds[0] <= value <= bounds[1]:
-            raise HandosError(
-                f"parameter {spec.name} must lie between {bounds[0]} and {bounds[1]}, not {value}"
-            )
         module = spec.metadata["needs"]
         if module and value and find_spec(module) is None:
             raise HandosError(

@@ -138,8 +138,7 @@ class CameraStream:
         if self._is_too_old(stamp, settings.max_age):
             return
         image = decode_image(message)
-        height, width = image.shape[:2]
-        camera = self._cameras.camera(self._inputs.info, width, height, rectified=settings.rectified)
+        camera = self._cameras.camera(self._inputs.info, rectified=settings.rectified)
         unpacked = perf_counter()
         pipeline.min_score, pipeline.max_hands = settings.min_score, settings.max_hands
         hands = pipeline(image, camera, mesh=settings.publish_mesh)
@@ -155,7 +154,7 @@ class CameraStream:
             self._outputs.show(hands, header, image, settings)
             shown = perf_counter()
         statistics = self._statistics
-        statistics.k_source, statistics.frame_id = camera.source.name.lower(), header.frame_id
+        statistics.k_source, statistics.frame_id = hands.camera.source.name.lower(), header.frame_id
         statistics.count("published", hands=len(hands))
         statistics.time(
             {

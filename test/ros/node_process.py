@@ -1,6 +1,7 @@
 """The node in a process of its own, with the stand-in network; ROS arguments go on to the node."""
 
 import argparse
+import atexit
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ def main() -> int:
     )
     parser.add_argument("--full-mesh", action="store_true", help="with the shipped hand model's vertices")
     parser.add_argument("--say-drawn", action="store_true", help="print a line whenever an overlay is drawn")
+    parser.add_argument("--hang-at-exit", action="store_true", help="as a library with a stuck thread does")
     options, rest = parser.parse_known_args()
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -23,6 +25,8 @@ def main() -> int:
     from handos_ros.ros.node import main as run_node
     from standin import standin_pipeline
 
+    if options.hang_at_exit:
+        atexit.register(time.sleep, 20)
     if options.say_drawn:
         import handos_ros.drawing.overlay as overlay
 
