@@ -22,7 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--minutes", type=float, metavar="M", help="stop after so long, with a checkpoint (default: never)"
     )
     parser.add_argument(
-        "--device", default="auto", metavar="auto|cpu|cuda", help="where to train (default: a GPU if there is one)"
+        "--device",
+        default="auto",
+        metavar="auto|cpu|cuda",
+        help="where to train (default: a GPU if there is one)",
     )
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes that make batches (default: by the machine)"

@@ -80,6 +80,9 @@ class DecoderConfig:
         points: sampling points per head in each of these maps.
         value_projection: whether each layer projects the maps anew (as in Deformable DETR) or all
             layers read the same maps (as in D-FINE; light).
+        looking: which queries look into the maps after lifting: `all`, or `joints`, the joint and camera
+            queries alone, from which vertex queries then hear by attention (light: five in six queries
+            of a hand are vertices).
         vertices: `all`, a query for every vertex of the hand model, or `coarse`, one for each of its
             coarse vertices, the rest upsampled.
         dropout: in training, on attention and feed-forward outputs.
@@ -93,12 +96,15 @@ class DecoderConfig:
     strides: tuple[int, ...] = (8, 16, 32)
     points: tuple[int, ...] = (4, 2, 2)
     value_projection: bool = False
+    looking: str = "joints"
     vertices: str = "coarse"
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
-            raise ModelError(f"decoder.width ({self.width}) must be a multiple of decoder.heads ({self.heads})")
+            raise ModelError(
+                f"decoder.width ({self.width}) must be a multiple of decoder.heads ({self.heads})"
+            )
         if len(self.strides) != len(self.points):
             raise ModelError(f"decoder.points has {len(self.points)} entries for {len(self.strides)} strides")
         if list(self.strides) != sorted(set(self.strides)):
@@ -107,6 +113,8 @@ class DecoderConfig:
             raise ModelError("decoder needs sampling points on every map and at least one interactive layer")
         if self.vertices not in ("all", "coarse"):
             raise ModelError(f"decoder.vertices is {self.vertices!r}; known are all, coarse")
+        if self.looking not in ("all", "joints"):
+            raise ModelError(f"decoder.looking is {self.looking!r}; known are all, joints")
         if not 0 <= self.dropout < 1:
             raise ModelError(f"decoder.dropout must be in [0, 1), got {self.dropout}")
 
@@ -204,7 +212,9 @@ def _build(cls: Any, data: Any, where: str) -> Any:
     missing = [
         f.name
         for f in dataclasses.fields(cls)
-        if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if f.name not in values
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
     ]
     if missing:
         raise ModelError(f"missing key {where}{missing[0]}")

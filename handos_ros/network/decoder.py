@@ -18,6 +18,8 @@ from handos_ros.hands import NUM_JOINTS
 from handos_ros.network.config import DecoderConfig
 from handos_ros.network.layers import DecoderLayer, mlp
 
+_CAMERA = NUM_JOINTS
+"""Number of the camera query among a hand's queries."""
 HAND_LENGTH = 0.18
 """m, wrist to middle fingertip of a middling adult: brings outputs near 1, so that layers can start small."""
 
@@ -29,7 +31,8 @@ class DecoderOutput:
     Attributes:
         joints_2d: (B, K, 21, 2) fractions of the picture.
         joint_logits: (B, K, 21), sigmoid gives the confidence.
-        vertices: (B, K, V, 3) m, ray frame, wrist at 0; None from a 2D model.
+        vertices: (B, K, V, 3) m, ray frame, wrist at 0; None from a 2D model and of earlier layers, whose
+            mesh would cost more than it teaches.
         joints_3d: (B, K, 21, 3) m, likewise; None from a 2D model.
         root_2d: (B, K, 2) the wrist by the camera query, fractions; None from a 2D model.
         scale: (B, K) px of the picture per metre at the wrist; None from a 2D model.
@@ -68,7 +71,9 @@ class InteractiveDecoder(nn.Module):
         self.register_buffer("_upsampling", upsampling, persistent=False)
         self.register_buffer("_regressor", regressor, persistent=False)
         self.register_buffer(
-            "_joints_of_lifted", regressor @ upsampling if upsampling is not None else regressor, persistent=False
+            "_joints_of_lifted",
+            regressor @ upsampling if upsampling is not None else regressor,
+            persistent=False,
         )
         self.register_buffer("_reference_lifting", lifting, persistent=False)
 
@@ -84,12 +89,12 @@ class InteractiveDecoder(nn.Module):
             DecoderLayer(config) for _ in range(config.layers_2d + config.layers_interactive)
         )
 
-        # Lifting: a row for each vertex and one for the camera.
+        # Lifting: a row for the camera and one for each vertex.
         camera_row = torch.full((1, NUM_JOINTS), 1 / NUM_JOINTS)
-        self.lifting = nn.Parameter(torch.cat([lifting, camera_row]))
+        self.lifting = nn.Parameter(torch.cat([camera_row, lifting]))
         # Vertices under the same bones have the same row: without a mark of their own, palm and back of
         # the hand would start as one query.
-        self.lifted_embedding = nn.Parameter(torch.randn(self.num_lifted + 1, width) * 0.1)
+        self.lifted_embedding = nn.Parameter(torch.randn(1 + self.num_lifted, width) * 0.1)
 
         # Heads, shared by all layers.
         self.joint_move = mlp(width, width, 2, last_zero=True)
@@ -97,10 +102,12 @@ class InteractiveDecoder(nn.Module):
         self.vertex = mlp(width, width, 3)
         self.camera = mlp(width, width, 3, last_zero=True)
 
-        tokens = NUM_JOINTS + self.num_lifted + 1
+        # The order of queries after lifting: 21 joints, the camera, vertices.
+        tokens = NUM_JOINTS + 1 + self.num_lifted
         # Finite, so that it can be averaged and halved; its exponential is 0 all the same.
         mask = torch.zeros(tokens, tokens)
-        mask[:-1, -1] = -1e4
+        mask[:, _CAMERA] = -1e4
+        mask[_CAMERA, _CAMERA] = 0
         self.register_buffer("_mask", mask, persistent=False)
         self._start_vertices()
 
@@ -145,47 +152,58 @@ class InteractiveDecoder(nn.Module):
             if lifted:
                 references = self._lifted_references(references, boxes)
             position = self.position(_relative(references, boxes))
-            queries = layer(queries, position, references, maps, self._mask if lifted else None)
+            looking = queries.shape[2] if self.config.looking == "all" else NUM_JOINTS + lifted
+            queries = layer(queries, position, references, maps, self._mask if lifted else None, looking)
             joints = queries[:, :, :NUM_JOINTS]
             centres = references[:, :, :NUM_JOINTS, :2] + boxes[:, :, None, 2:] * self.joint_move(joints)
-            if all_layers or number == len(self.layers) - 1:
+            last = number == len(self.layers) - 1
+            if all_layers or last:
                 if output is not None:
                     earlier.append(output)
-                output = self._heads(queries, centres, boxes, picture_size, lifted)
+                output = self._heads(queries, centres, boxes, picture_size, lifted, last)
         assert output is not None
         output.earlier = earlier
         return output
 
     def _lift(self, queries: Tensor) -> Tensor:
-        """(B, K, 21, D) -> (B, K, 21 + V + 1, D)."""
+        """(B, K, 21, D) -> (B, K, 21 + 1 + V, D)."""
         return torch.cat([queries, self.lifting @ queries + self.lifted_embedding], 2)
 
     def _lifted_references(self, joints: Tensor, boxes: Tensor) -> Tensor:
         """A vertex looks where its joints do, the camera query over the whole hand."""
-        return torch.cat([joints, self._reference_lifting @ joints, boxes[:, :, None]], 2)
+        return torch.cat([joints, boxes[:, :, None], self._reference_lifting @ joints], 2)
 
     def _heads(
-        self, queries: Tensor, centres: Tensor, boxes: Tensor, picture_size: tuple[int, int], lifted: bool
+        self,
+        queries: Tensor,
+        centres: Tensor,
+        boxes: Tensor,
+        picture_size: tuple[int, int],
+        lifted: bool,
+        last: bool,
     ) -> DecoderOutput:
         joint_logits = self.joint_score(queries[:, :, :NUM_JOINTS])[..., 0]
         if not lifted:
             return DecoderOutput(centres, joint_logits)
-        shape = self.vertex(queries[:, :, NUM_JOINTS:-1]) * HAND_LENGTH
+        shape = self.vertex(queries[:, :, _CAMERA + 1 :]) * HAND_LENGTH
         joints_3d = self._joints_of_lifted @ shape
         wrist = joints_3d[:, :, :1]
-        vertices = shape if self._upsampling is None else self._upsampling @ shape
-        place = self.camera(queries[:, :, -1])
+        place = self.camera(queries[:, :, _CAMERA])
         height, width = picture_size
         # The longer side tells a hand's size in the picture best: it shrinks least as the hand turns.
         longer = torch.maximum(boxes[..., 2] * width, boxes[..., 3] * height)
         return DecoderOutput(
             centres,
             joint_logits,
-            vertices - wrist,
+            self._mesh(shape) - wrist if last else None,
             joints_3d - wrist,
             boxes[..., :2] + boxes[..., 2:] * place[..., :2],
             longer / HAND_LENGTH * place[..., 2].clamp(-6, 6).exp(),
         )
+
+    def _mesh(self, lifted: Tensor) -> Tensor:
+        """(B, K, C, 3) vertices that have a query -> (B, K, V, 3) all."""
+        return lifted if self._upsampling is None else self._upsampling @ lifted
 
 
 def _relative(references: Tensor, boxes: Tensor) -> Tensor:

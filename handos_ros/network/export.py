@@ -241,7 +241,9 @@ def _exportable() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for module in (d_fine, rt_detr, rt_detr_v2):
             if hasattr(module, "torch_compilable_check"):
-                stack.enter_context(mock.patch.object(module, "torch_compilable_check", lambda *_, **__: None))
+                stack.enter_context(
+                    mock.patch.object(module, "torch_compilable_check", lambda *_, **__: None)
+                )
         yield
 
 

@@ -36,23 +36,33 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, queries: Tensor, position: Tensor, boxes: Tensor, maps: Sequence[Tensor], mask: Tensor | None
+        self,
+        queries: Tensor,
+        position: Tensor,
+        boxes: Tensor,
+        maps: Sequence[Tensor],
+        mask: Tensor | None,
+        looking: int,
     ) -> Tensor:
-        """
+        """One layer on.
+
         Args:
             queries: (B, K, T, D), T queries of each of K hands in B pictures.
             position: (B, K, T, D), added where queries are compared and where they look.
             boxes: (B, K, T, 4) reference boxes, centre and size in fractions of the picture.
             maps: each (B, D, h, w).
             mask: (T, T), 0 where the row may see the column and very low where not; None for all.
+            looking: so many queries of each hand, the first ones, look into the maps.
         """
         b, k, t, d = queries.shape
         x = queries.reshape(b * k, t, d)
-        placed = x + position.reshape(b * k, t, d)
-        x = self.self_norm(x + self.dropout(self.self_attention(placed, x, mask)))
-        placed = (x + position.reshape(b * k, t, d)).reshape(b, k * t, d)
-        looked = self.cross_attention(placed, boxes.reshape(b, k * t, 4), maps).reshape(b * k, t, d)
-        x = self.cross_norm(x + self.dropout(looked))
+        position = position.reshape(b * k, t, d)
+        x = self.self_norm(x + self.dropout(self.self_attention(x + position, x, mask)))
+        first = x[:, :looking]
+        placed = (first + position[:, :looking]).reshape(b, k * looking, d)
+        seen = self.cross_attention(placed, boxes[:, :, :looking].reshape(b, k * looking, 4), maps)
+        first = self.cross_norm(first + self.dropout(seen.reshape(b * k, looking, d)))
+        x = first if looking == t else torch.cat([first, x[:, looking:]], 1)
         x = self.feedforward_norm(x + self.dropout(self.feedforward(x)))
         return x.reshape(b, k, t, d)
 

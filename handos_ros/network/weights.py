@@ -82,9 +82,7 @@ def load_weights(network: HandosNetwork, path: str | Path) -> None:
             tensor.copy_(state[name])
 
 
-def load_network(
-    path: str | Path, *, hand_model: HandModel | None = None
-) -> tuple[HandosNetwork, HandModel]:
+def load_network(path: str | Path, *, hand_model: HandModel | None = None) -> tuple[HandosNetwork, HandModel]:
     """Build the network that a weights file was made for and fill it; in evaluation mode.
 
     Args:

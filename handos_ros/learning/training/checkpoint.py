@@ -78,7 +78,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         # weights_only: a checkpoint from elsewhere must not be able to run code.
         state = torch.load(io.BytesIO(b"".join(pieces)), map_location="cpu", weights_only=True)
     except OSError as error:
-        raise DataError(f"{error.filename}: cannot read a piece of the checkpoint: {error.strerror}") from None
+        raise DataError(
+            f"{error.filename}: cannot read a piece of the checkpoint: {error.strerror}"
+        ) from None
     except (KeyError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
         raise DataError(f"{path}: not a checkpoint of this package: {error}") from None
     return dict(state)

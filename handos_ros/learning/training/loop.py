@@ -156,12 +156,8 @@ class _Trainer:
                 device_ids=[self.device.index] if self.device.type == "cuda" else None,
                 find_unused_parameters=True,
             )
-        mixture = Mixture(
-            self.config, stage, rank=self.rank, num_vertices=len(self.hand_model.template)
-        )
-        batches = mixture.loader(
-            self.step, stage.steps, self.run.workers, pin=self.device.type == "cuda"
-        )
+        mixture = Mixture(self.config, stage, rank=self.rank, num_vertices=len(self.hand_model.template))
+        batches = mixture.loader(self.step, stage.steps, self.run.workers, pin=self.device.type == "cuda")
         log = _Log(self.run.output, stage, self.step, self.run.progress and self.rank == 0, self.rank == 0)
         complete = True
         try:
@@ -318,7 +314,9 @@ class _Log:
         now = time.monotonic()
         means["pictures_per_second"] = self.pictures / max(now - self.since, 1e-9)
         self._write(total, {**means, "learning_rate": rate})
-        self.bar.set_postfix({k: f"{v:.3g}" for k, v in means.items() if k in ("detector", "joints_2d", "vertices")})
+        self.bar.set_postfix(
+            {k: f"{v:.3g}" for k, v in means.items() if k in ("detector", "joints_2d", "vertices")}
+        )
         self.sums, self.count, self.pictures, self.since = {}, 0, 0, now
 
     def evaluated(self, total: int, metrics: dict[str, float]) -> None:

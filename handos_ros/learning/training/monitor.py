@@ -33,9 +33,7 @@ class Monitor:
 
     def __call__(self, network: HandosNetwork, _step: int) -> dict[str, float]:
         backend = TorchBackend(network, device=str(next(network.parameters()).device))
-        pipeline = Pipeline(
-            backend, self.hand_model, model_id=network.config.name, min_score=AP_MIN_SCORE
-        )
+        pipeline = Pipeline(backend, self.hand_model, model_id=network.config.name, min_score=AP_MIN_SCORE)
         paths = [self.dataset.folder / entry.file_name for entry in self.entries]
         results = predict(pipeline, [lambda path=path: read_picture(path) for path in paths])
         predictions = {

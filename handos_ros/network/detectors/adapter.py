@@ -108,11 +108,13 @@ class DetectorAdapter(nn.Module):
 
     # What all share.
     def _build(self, config: DetectorConfig) -> nn.Module:
+        from huggingface_hub.errors import StrictDataclassError
+
         config_class, model_class = self._classes()
         try:
             return model_class(config_class(**config.settings))
-        except (TypeError, ValueError) as error:
-            raise ModelError(f"detector.settings do not make a {config.kind}: {error}") from None
+        except (TypeError, ValueError, KeyError, AttributeError, StrictDataclassError) as error:
+            raise ModelError(f"detector.settings do not make a {config.kind}: {_one_line(error)}") from None
 
     def _load(self, config: DetectorConfig) -> nn.Module:
         _, model_class = self._classes()
@@ -123,7 +125,9 @@ class DetectorAdapter(nn.Module):
             hint = "" if Path(config.pretrained).exists() else (
                 "; where the hub cannot be reached, download it elsewhere and give the folder"
             )  # fmt: skip
-            raise ModelError(f"cannot load the detector {config.pretrained!r}: {error}{hint}") from None
+            raise ModelError(
+                f"cannot load the detector {config.pretrained!r}: {_one_line(error)}{hint}"
+            ) from None
 
     _frozen = False
 
@@ -171,9 +175,7 @@ class DetectorAdapter(nn.Module):
         with torch.no_grad():
             return self._see(pictures, mask, None)
 
-    def _see(
-        self, pictures: Tensor, mask: Tensor | None, labels: Sequence[Tensor] | None
-    ) -> DetectorOutput:
+    def _see(self, pictures: Tensor, mask: Tensor | None, labels: Sequence[Tensor] | None) -> DetectorOutput:
         pixel_mask = mask.long() if mask is not None and self.uses_mask else None
         targets = None
         if labels is not None:
@@ -184,7 +186,9 @@ class DetectorAdapter(nn.Module):
             seen = self._seen
             shapes = [(int(h), int(w)) if not _symbolic(h, w) else (h, w) for h, w in seen["shapes"]]
             maps = seen["maps"].transpose(1, 2).split([h * w for h, w in shapes], dim=2)
-            features = [m.reshape(m.shape[0], m.shape[1], h, w) for m, (h, w) in zip(maps, shapes, strict=True)]
+            features = [
+                m.reshape(m.shape[0], m.shape[1], h, w) for m, (h, w) in zip(maps, shapes, strict=True)
+            ]
             backbone = [self._stage_map(seen[f"stage{n}"]) for n in range(len(self._stages()))]
             # In training, queries that denoise labels stand before the others.
             queries = self.model.config.num_queries
@@ -232,6 +236,10 @@ class DetectorAdapter(nn.Module):
 
     def _see_stage(self, number: int, _module: nn.Module, _args: Any, output: Any) -> None:
         self._seen[f"stage{number}"] = output
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _symbolic(*sizes: Any) -> bool:

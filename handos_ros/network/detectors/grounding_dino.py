@@ -17,8 +17,8 @@ class GroundingDinoAdapter(DetectorAdapter):
     """Grounding DINO under one fixed prompt.
 
     Its text axis is padded with -inf up to `max_text_len`, and only the prompt's own words, not the
-    special tokens, speak of hands. Q_0 is a learned embedding, the same for every picture, where
-    `embedding_init_target` is set (the public weights): what tells candidates apart is then Q_last.
+    special tokens, speak of hands. Q_0 is a learned embedding, the same for every picture (here as in the
+    public weights, where `embedding_init_target` is set): what tells candidates apart is Q_last.
     """
 
     map_argument = "vision_encoder_hidden_states"
@@ -66,17 +66,17 @@ class _OncePerPrompt(nn.Module):
         self.branch = branch
         self.remember = False
         self._answer: Tensor | None = None
+        self._answered: tuple[torch.device, torch.dtype, int] | None = None
 
     def forward(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> Any:
         if not self.remember:
             return self.branch(input_ids, *args, **kwargs)
-        answer = self._answer
-        if answer is None or answer.device != input_ids.device or answer.dtype != self._dtype():
+        weights = list(self.branch.parameters())
+        # Weights that are loaded later, in place, raise their versions.
+        now = weights[0].device, weights[0].dtype, sum(w._version for w in weights)
+        if self._answer is None or self._answered != now:
             first = [a[:1] if isinstance(a, Tensor) else a for a in args]
-            answer = self.branch(input_ids[:1], *first, **{**kwargs, "return_dict": True}).last_hidden_state
-            self._answer = answer
-        expanded = answer.expand(input_ids.shape[0], -1, -1)
+            output = self.branch(input_ids[:1], *first, **{**kwargs, "return_dict": True})
+            self._answer, self._answered = output.last_hidden_state, now
+        expanded = self._answer.expand(input_ids.shape[0], -1, -1)
         return BaseModelOutput(last_hidden_state=expanded) if kwargs.get("return_dict", True) else (expanded,)
-
-    def _dtype(self) -> torch.dtype:
-        return next(self.branch.parameters()).dtype
