@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         import torch
+
         from handos_ros.learning.training.loop import Run, check, train
         from handos_ros.learning.training.monitor import monitor_from
     except ModuleNotFoundError as error:

@@ -129,7 +129,8 @@ class InteractiveDecoder(nn.Module):
         only_2d: bool = False,
         all_layers: bool = False,
     ) -> DecoderOutput:
-        """
+        """Decode K hands of each of B pictures.
+
         Args:
             maps: F^GD, each (B, width, h, w).
             q_first, q_last: (B, K, C) the detector's queries of the candidates that are kept.

@@ -22,6 +22,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from handos_ros.errors import ModelError
@@ -181,10 +182,12 @@ def _ready(network: HandosNetwork) -> None:
         old = layer.position_embedding
         layer.position_embedding = _Positions(old.embed_dim, old.temperature)
     model.generate_anchors = types.MethodType(_anchors, model)
-    for parent in list(model.modules()):
+    for parent in list(network.modules()):
         for name, block in list(parent.named_children()):
             if type(block).__name__.endswith("RepVggBlock"):
                 setattr(parent, name, _one_convolution(block))
+            elif isinstance(block, nn.Conv2d) and block.stride == (2, 2) and block.padding == (1, 1):
+                setattr(parent, name, _Halving(block))
 
 
 def _one_convolution(block: Any) -> nn.Module:
@@ -195,6 +198,23 @@ def _one_convolution(block: Any) -> nn.Module:
         three.weight[:, :, 1:2, 1:2] += one.weight
         three.bias += one.bias
     return nn.Sequential(three, block.activation)
+
+
+class _Halving(nn.Module):
+    """A 3x3 convolution of stride 2 over a map of even size, padded only where that is seen.
+
+    The last row and column of even padding meet no kernel. Without them the size that comes out is plainly
+    half of the one that goes in, where else it is a rounded fraction that exporting has to carry through
+    every later shape: minutes of symbolic algebra.
+    """
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.convolution = convolution
+        convolution.padding = (0, 0)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return self.convolution(functional.pad(maps, (1, 0, 1, 0)))
 
 
 class _Positions(nn.Module):

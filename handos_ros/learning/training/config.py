@@ -136,7 +136,7 @@ class TrainingConfig:
     network: str
     sources: tuple[SourceConfig, ...]
     stages: tuple[StageConfig, ...]
-    losses: LossWeights = LossWeights()
+    losses: LossWeights = field(default_factory=LossWeights)
     seed: int = 0
     weight_decay: float = 1e-4
     clip: float = 1.0
@@ -155,7 +155,9 @@ class TrainingConfig:
 
 
 def load_training_config(path: str | Path) -> TrainingConfig:
-    """Read a run that comes with the package, by name, or any from YAML; paths in it may hold environment variables and are relative to the file.
+    """Read a run that comes with the package, by name, or any from YAML.
+
+    Paths in it may hold environment variables and are relative to the file.
 
     Raises:
         DataError: naming the file and the key that cannot be used.

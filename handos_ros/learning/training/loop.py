@@ -89,7 +89,8 @@ def check(config: TrainingConfig, hand_model: HandModel, run: Run) -> str:
         )
         values = " ".join(f"{name} {float(value):.3g}" for name, value in terms.items())
         seconds = time.monotonic() - made
-        line = f"{stage.name}: batch of {len(batch)} in {made - started:.2f} s, step in {seconds:.2f} s; {values}"
+        line = f"{stage.name}: batch of {len(batch)} in {made - started:.2f} s, step in {seconds:.2f} s"
+        line += f"; {values}"
         if trainer.device.type == "cuda":
             line += f"; {torch.cuda.max_memory_allocated(trainer.device) / 2**30:.1f} GiB at the peak"
         lines.append(line)

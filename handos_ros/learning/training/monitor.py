@@ -32,6 +32,7 @@ class Monitor:
         self.synthetic = config.synthetic
 
     def __call__(self, network: HandosNetwork, _step: int) -> dict[str, float]:
+        """Metrics by name, `real/...` and `synthetic/...`."""
         backend = TorchBackend(network, device=str(next(network.parameters()).device))
         pipeline = Pipeline(backend, self.hand_model, model_id=network.config.name, min_score=AP_MIN_SCORE)
         paths = [self.dataset.folder / entry.file_name for entry in self.entries]

@@ -142,6 +142,7 @@ class DetectorAdapter(nn.Module):
         self.train(not frozen)
 
     def train(self, mode: bool = True) -> DetectorAdapter:
+        """As of any module, but a frozen detector stays in evaluation mode."""
         return super().train(mode and not self._frozen)
 
     @property

@@ -35,6 +35,7 @@ class GroundingDinoAdapter(DetectorAdapter):
         self.model.model.text_backbone = _OncePerPrompt(self.model.model.text_backbone)
 
     def freeze(self, frozen: bool = True) -> None:
+        """As of any detector; a frozen one also answers its prompt from memory."""
         super().freeze(frozen)
         self.model.model.text_backbone.remember = frozen
 
