@@ -62,8 +62,8 @@ class Weathering:
 def _exposed(draws: Draws, pictures: Tensor) -> Tensor:
     """Brightness, contrast, white balance, and grey pictures."""
     b = len(pictures)
-    stops = 0.28 * draws.normal() - 0.05
-    dark = draws.chance(0.08)
+    stops = 0.25 * draws.normal() + 0.03
+    dark = draws.chance(0.05)
     stops = torch.where(dark, stops - 0.9, stops)
     cast = draws.normal(2) * torch.where(draws.chance(0.5), 0.04, 0.12)[:, None]
     balance = torch.stack([cast[:, 0], cast[:, 1] * 0.4, -cast[:, 0]], 1)

@@ -71,8 +71,16 @@ def _draw(generator: torch.Generator, size: int) -> Tensor:
         return low + (high - low) * float(torch.rand(1, generator=generator))
 
     y, x = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
-    base = torch.rand(3, 1, 1, generator=generator) * 0.7 + 0.15
-    tint = (torch.rand(3, 1, 1, generator=generator) - 0.5) * 0.4
+    def colour_of_a_room() -> Tensor:
+        """Mostly greys and browns, seldom vivid."""
+        grey = number(0.08, 0.92)
+        warm = number(-0.04, 0.1) * torch.tensor([1.0, 0.1, -1.0])
+        vivid = number(0, 1) ** 3 * 0.8
+        colour = (grey + warm) * (1 - vivid) + torch.rand(3, generator=generator) * vivid
+        return colour[:, None, None]
+
+    base = colour_of_a_room()
+    tint = (torch.rand(3, 1, 1, generator=generator) - 0.5) * 0.2
     light = cloud(generator, 1, size, size, coarsest=2, octaves=2)[0]
     picture = base + tint * (x * number(-1, 1) + y * number(-1, 1)) + 0.08 * light
     edges = torch.rand(int(number(0, 26)), 4, generator=generator)
@@ -82,14 +90,15 @@ def _draw(generator: torch.Generator, size: int) -> Tensor:
         inside = ((x > left) & (x < left + wide) & (y > top) & (y < top + tall)).float()
         if number(0, 1) < 0.35:
             inside = (((x - left) / wide - 0.5) ** 2 + ((y - top) / tall - 0.5) ** 2 < 0.25).float()
-        colour = torch.rand(3, 1, 1, generator=generator)
+        colour = colour_of_a_room()
         if number(0, 1) < 0.5:
             colour = colour + 0.15 * torch.sin((x * number(-1, 1) + y * number(-1, 1)) * number(20, 200))
         shade = 1 + number(-0.5, 0.5) * ((x - left) / wide - 0.5)
         picture = picture * (1 - inside) + (colour * shade) * inside
-    grain = cloud(generator, 3, size, size, coarsest=int(number(8, 40)), octaves=3)[:, 0]
-    picture = picture + grain * number(0.005, 0.06)
-    soft = int(number(1, 9))
+    grain = cloud(generator, 4, size, size, coarsest=int(number(8, 40)), octaves=4, roughness=0.7)[:, 0]
+    grain = 0.85 * grain[3:] + 0.15 * grain[:3]
+    picture = picture + grain * number(0.0, 0.045)
+    soft = int(number(1, 5))
     if soft > 1:
         picture = interpolate(
             avg_pool2d(picture[None], soft), (size, size), mode="bicubic", align_corners=False

@@ -47,14 +47,14 @@ def draw_backgrounds(
         out[i] = interpolate(piece.float(), (height, width), mode="bilinear", align_corners=False)[0]
     flip = draws.chance(0.5).nonzero()[:, 0]
     out[flip] = out[flip].flip(3)
-    return out * draws.uniform(1, 1, 1, low=0.7, high=1.1)
+    return out * draws.uniform(1, 1, 1, low=0.8, high=1.15)
 
 
 def compose(draws: Draws, scene: Scene, layer: Layer, pictures: Tensor) -> Tensor:
     """Draw the layer over the backgrounds (B, 3, H, W), which are changed, and return them."""
     b, height, width = scene.size
     pictures = _shadowed(draws, scene, layer, pictures)
-    exposure = draws.log_uniform(low=0.8, high=1.35)
+    exposure = draws.log_uniform(low=0.9, high=1.5)
     picture = layer.pixel // (height * width)
     light = layer.colour / layer.cover * exposure[picture]
     srgb = 255 * (1 - torch.exp(-1.35 * light)) ** (1 / 2.2)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from handos_ros.learning.synthesis.rotations import axis_rotations
+from handos_ros.learning.synthesis.rotations import axis_rotations, unit
 
 RINGS, SEGMENTS = 10, 16
 NUM_POINTS = RINGS * SEGMENTS
+
+ELBOW = 0.24
+"""m from the wrist."""
 
 SHAPES = ("can", "ball", "cone", "bottle", "egg", "hourglass")
 """Outlines: radius along the axis."""
@@ -37,7 +41,9 @@ def lathe_uv(device: torch.device | str = "cpu") -> Tensor:
     return torch.stack([around / SEGMENTS, along], -1).to(device)
 
 
-def sweep(centres: Tensor, sides: Tensor, radii: Tensor, squareness: Tensor) -> Tensor:
+def sweep(
+    centres: Tensor, sides: Tensor, radii: Tensor, squareness: Tensor, profile: Tensor | None = None
+) -> Tensor:
     """Points of N lathes.
 
     Args:
@@ -46,6 +52,7 @@ def sweep(centres: Tensor, sides: Tensor, radii: Tensor, squareness: Tensor) -> 
             against the axis.
         radii: (N, RINGS, 2) m along the two.
         squareness: (N,) exponent of the ring's super-ellipse, 1 round, towards 0 square.
+        profile: (SEGMENTS,) factors of the rings' radius, None for 1.
 
     Returns:
         (N, RINGS * SEGMENTS, 3).
@@ -54,6 +61,8 @@ def sweep(centres: Tensor, sides: Tensor, radii: Tensor, squareness: Tensor) -> 
     circle = torch.stack([torch.cos(angle), torch.sin(angle)], -1)
     circle = torch.where(circle.abs() < 1e-6, 0.0, circle)
     ring = circle.sign() * circle.abs() ** squareness[:, None, None]
+    if profile is not None:
+        ring = ring * profile[:, None]
     flat = radii[:, :, None] * ring[:, None]
     points = centres[:, :, None] + torch.einsum("nrij,nrsj->nrsi", sides, flat)
     return points.flatten(1, 2)
@@ -113,31 +122,63 @@ def turned_object(shape: Tensor, bulge: Tensor, half_size: Tensor, squareness: T
     return sweep(centres, torch.stack([across, aside], -1), radii, squareness)
 
 
-def arm(
-    length: Tensor, start: Tensor, radii: Tensor, growth: Tensor, wrist: Tensor, folds: Tensor
-) -> Tensor:
-    """(N, points, 3) forearms, sleeves and bracelets in the hand's frame, from the wrist backwards.
+@dataclass
+class Limb:
+    """Course of N arms in the hands' own frames, from the wrist backwards.
 
-    Args:
-        length, start: (N,) m along the arm, from where to how far beyond the wrist; a negative start
-            lies inside the hand.
+    Attributes:
         radii: (N, 2) m at the wrist, across the palm and through it.
-        growth: (N,) how much thicker the arm is 0.2 m from the wrist.
+        profile: (SEGMENTS,) how the wrist's section differs from an ellipse.
+        growth: (N,) how much thicker the forearm is 0.2 m from the wrist.
         wrist: (N, 2) rad, how the hand is bent against the arm: flexion and deviation.
-        folds: (N, RINGS) factors of the radius, for cloth; 1 for none.
+        upper: (N, 3) unit vectors, where the upper arm runs.
+        stump: m from the wrist to where the hand's mesh ends.
     """
-    t = torch.linspace(0, 1, RINGS, device=length.device)
-    # Rings lie closer where the wrist bends.
-    along = start[:, None] + (length - start)[:, None] * t**1.5
-    # The bend happens between 1 cm inside the hand and 4 cm behind the wrist.
-    share = ((along + 0.01) / 0.05).clamp(0, 1)
-    share = share * share * (3 - 2 * share)
-    x_axis = torch.tensor([1.0, 0, 0], device=length.device)
-    z_axis = torch.tensor([0.0, 0, 1], device=length.device)
-    turns = axis_rotations(z_axis, wrist[:, 1:] * share) @ axis_rotations(x_axis, wrist[:, :1] * share)
-    steps = along.diff(dim=1, prepend=torch.zeros_like(along[:, :1]))[..., None] * -turns[..., 1]
-    centres = steps.cumsum(1)
-    swell = 1 + growth[:, None] * (along.clamp(min=0) / 0.2).clamp(max=1.2)
-    factor = (swell * folds)[..., None]
-    # Rings run towards -y: with the sides swapped, normals still point out.
-    return sweep(centres, turns[..., [2, 0]], radii[:, None, [1, 0]] * factor, torch.ones_like(length))
+
+    radii: Tensor
+    profile: Tensor
+    growth: Tensor
+    wrist: Tensor
+    upper: Tensor
+    stump: float
+
+    def piece(self, start: Tensor, end: Tensor, wider: Tensor, folds: Tensor) -> Tensor:
+        """(N, points, 3) m: skin, sleeve or bracelet from `start` to `end` (N,), m from the wrist.
+
+        Args:
+            wider: (N, 2) m added to the radii. folds: (N, RINGS) factors of the radius, 1 for none.
+        """
+        device = start.device
+        t = torch.linspace(0, 1, RINGS, device=device)
+        # Rings lie closer where the wrist bends.
+        along = start[:, None] + (end - start)[:, None] * t**1.5
+        bent = _smooth((along - self.stump) / 0.04)
+        x_axis = torch.tensor([1.0, 0, 0], device=device)
+        z_axis = torch.tensor([0.0, 0, 1], device=device)
+        turns = axis_rotations(z_axis, self.wrist[:, 1:] * bent) @ axis_rotations(x_axis, self.wrist[:, :1] * bent)
+        fore = axis_rotations(z_axis, self.wrist[:, 1]) @ axis_rotations(x_axis, self.wrist[:, 0])
+        fore = -fore[..., 1]
+        hinge = unit(torch.linalg.cross(fore, self.upper))[:, None].expand(-1, RINGS, -1)
+        angle = 0.85 * torch.acos((fore * self.upper).sum(-1).clamp(-0.99, 0.99))
+        turns = axis_rotations(hinge, angle[:, None] * _smooth((along - ELBOW) / 0.07)) @ turns
+        # From the wrist, where the first ring lies straight behind, onwards.
+        steps = along.diff(dim=1)[..., None] * -(turns[:, 1:, :, 1] + turns[:, :-1, :, 1]) / 2
+        first = self._course(along[:, :1], fore, bent[:, :1])
+        centres = first + torch.cat([torch.zeros_like(first), steps.cumsum(1)], 1)
+        swell = 1 + self.growth[:, None] * (along.clamp(min=0) / 0.2).clamp(max=1.2)
+        factor = (swell * folds)[..., None]
+        # Rings run towards -y: with the sides swapped, normals still point out.
+        radii = (self.radii + wider)[:, None, [1, 0]] * factor
+        return sweep(centres, turns[..., [2, 0]], radii, torch.ones_like(start), self.profile)
+
+    def _course(self, along: Tensor, fore: Tensor, bent: Tensor) -> Tensor:
+        """(N, 1, 3) about where the arm's middle is at `along` (N, 1) m of the forearm."""
+        straight = torch.tensor([0.0, -1, 0], device=along.device)
+        direction = unit(straight * (1 - bent[..., None] / 2) + fore[:, None] * bent[..., None] / 2)
+        beyond = (along - self.stump - 0.04).clamp(min=0)[..., None]
+        return direction * (along[..., None] - beyond) + fore[:, None] * beyond
+
+
+def _smooth(x: Tensor) -> Tensor:
+    x = x.clamp(0, 1)
+    return x * x * (3 - 2 * x)

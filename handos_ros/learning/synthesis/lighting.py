@@ -12,8 +12,10 @@ from handos_ros.learning.synthesis.raster import inverse_depths_of, rasterise
 from handos_ros.learning.synthesis.rotations import frame, unit
 
 SHADOW_TEXELS = 144
-SHADOW_BIAS = 0.005
+SHADOW_BIAS = 0.004
 """m by which a surface must lie behind another to be in its shadow."""
+SHADOW_LIFT = 0.006
+"""m off its surface at which a point asks for light."""
 
 
 @dataclass

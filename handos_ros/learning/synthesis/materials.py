@@ -10,8 +10,8 @@ from torch import Tensor
 from handos_ros.learning.synthesis.draws import Draws
 from handos_ros.learning.synthesis.textures import HAND_SKINS, PLAIN_SKINS, STUFFS
 
-_TONES = ((242, 211, 190), (229, 186, 158), (208, 158, 124), (178, 124, 88), (134, 86, 58), (96, 60, 42),
-          (64, 40, 30))  # fmt: skip
+_TONES = ((238, 199, 178), (228, 176, 150), (208, 148, 118), (178, 118, 86), (136, 85, 60), (98, 60, 43),
+          (64, 40, 31))  # fmt: skip
 """sRGB colours of the backs of hands in even daylight, from the lightest to the darkest."""
 _GLOVES = ((40, 90, 200), (235, 235, 235), (28, 28, 30), (230, 190, 40), (60, 150, 160), (200, 90, 60),
            (120, 120, 110), (90, 60, 150))  # fmt: skip
@@ -75,7 +75,7 @@ def skins(draws: Draws, people: int) -> tuple[Materials, Materials]:
     strength = draws.uniform(people, 4, low=0.5, high=1.4).reshape(-1, 4, 1)
     pink = linear(torch.tensor([232.0, 178, 156], device=device) / 255)
     palm_colour = base * (0.93 - 0.45 * dark) + pink * (0.07 + 0.33 * dark)
-    red = torch.tensor([0.10, -0.16, -0.13], device=device) * base
+    red = torch.tensor([0.14, -0.26, -0.20], device=device) * base
     nail_colour = base * 0.75 + 0.25 * linear(torch.tensor([235.0, 190, 178], device=device) / 255)
     painted = draws.chance(0.06, people).reshape(-1, 1)
     paint = linear(draws.uniform(people, 3).reshape(-1, 3))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from handos_ros.learning.synthesis.lighting import Lights, ShadowMap
+from handos_ros.learning.synthesis.lighting import SHADOW_LIFT, Lights, ShadowMap
 from handos_ros.learning.synthesis.materials import Materials
 from handos_ros.learning.synthesis.raster import EMPTY, faces_of, inverse_depths_of, rasterise
 from handos_ros.learning.synthesis.rotations import unit
@@ -273,7 +273,8 @@ def _shade(
     smooth = torch.stack([mixed(9), mixed(12), mixed(15)])
     normal = _unit(smooth - slopes[:1] * face[27:30] - slopes[1:] * face[30:33])
     ray = torch.cat([((places - 0.5) / 2 - thing[30:32]) / thing[28:30], torch.ones_like(depth)[None]])
-    lit = shadows.lit(ray * depth, picture)
+    # Looked up a little above the surface, which must not throw its shadow on itself.
+    lit = shadows.lit(ray * depth + SHADOW_LIFT * _unit(smooth), picture)
     view = -_unit(ray)
 
     key, key_colour, second, second_colour, up, above, below = thing[32:53].unflatten(0, (7, 3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from handos_ros.hands import LEFT
 from handos_ros.learning.synthesis.camera import draw_cameras, place_hands
 from handos_ros.learning.synthesis.draws import Draws
 from handos_ros.learning.synthesis.grips import draw_grips
-from handos_ros.learning.synthesis.lathe import RINGS, arm, lathe_faces, lathe_uv, turned_object
+from handos_ros.learning.synthesis.lathe import RINGS, SEGMENTS, Limb, lathe_faces, lathe_uv, turned_object
 from handos_ros.learning.synthesis.materials import Materials, skins, stuffs
 from handos_ros.learning.synthesis.poses import PoseSampler
 from handos_ros.learning.synthesis.rotations import frame, unit
@@ -87,7 +88,7 @@ class Scene:
         slot: (N,) place of each hand among its picture's, 0 to MAX_HANDS - 1.
         side: (N,) 0 left, 1 right.
         joints: (N, 21, 3) m, optical frame.
-        occluders: (N, V) how much each vertex sees of its surroundings, 0 dark to 1 open.
+        openness: (N, V) how much each vertex sees of its surroundings, 0 dark to 1 open.
     """
 
     size: tuple[int, int, int]
@@ -106,13 +107,18 @@ class SceneMaker:
     def __init__(self, poses: PoseSampler, atlas: Atlas):
         self.poses, hand = poses, poses.hand
         device = hand.device
-        self.hand_mesh = Mesh.build(hand.faces, atlas.uv.to(device), len(hand.template), two_sided=False)
+        skin = ~_is_cap(hand.template, hand.faces)
+        self.hand_mesh = Mesh.build(
+            hand.faces[skin], atlas.uv.to(device)[skin], len(hand.template), two_sided=False
+        )
         self.lathe_mesh = Mesh.build(
             lathe_faces(device), lathe_uv(device), int(lathe_faces().max()) + 1, two_sided=True
         )
         rest = hand.template
         low = rest[:, 1].min()
         self._cut = (rest[:, 1] < low + 0.008).nonzero()[:, 0]
+        self._stump = float(-low)
+        self._profile = _wrist_profile(rest[self._cut])
         self._coarse = torch.tensor(hand.model.coarse, dtype=torch.int64, device=device)
         self._upsampling = torch.tensor(hand.model.upsampling, device=device)
 
@@ -153,6 +159,10 @@ class SceneMaker:
             """From the hands' own frames to the optical frame."""
             return (points * mirror[which]) @ turn[which].transpose(1, 2) + place[which, None]
 
+        def upright(directions: Tensor) -> Tensor:
+            """(N, 3) directions in the optical frame, seen from the hands' own frames."""
+            return (directions[:, None] @ turn)[:, 0] * mirror[:, 0]
+
         every = torch.arange(n, device=device)
         vertices = placed(own, every)
         place = place + self._touch(draws.for_part("touch"), vertices, there, person)
@@ -169,7 +179,7 @@ class SceneMaker:
         holding = (holder >= 0).nonzero()[:, 0]
         holder = holder[holding]
         parts = [
-            *self._arms(draws.for_part("arm"), own, placed, picture, there, row, bare),
+            *self._arms(draws.for_part("arm"), own, placed, upright, picture, there, row, bare),
             (placed(held.points[holding] * size[holder], holder), picture[holder],
              stuffs(draws.for_part("held"), MAX_HANDS).select(held.hand[holding])),
             *_others(draws.for_part("others"), k, places, bare, height, width),
@@ -184,42 +194,46 @@ class SceneMaker:
             (b, height, width), k, hands, others, there % MAX_HANDS, side.flatten()[there], joints, openness
         )
 
-    def _arms(self, draws: Draws, own, placed, picture, there, row, bare):  # type: ignore[no-untyped-def]
+    def _arms(self, draws: Draws, own, placed, upright, picture, there, row, bare):  # type: ignore[no-untyped-def]
         """Forearms, sleeves and bracelets of N hands: points, pictures and materials of each kind."""
         n, device = len(there), own.device
         cut = own[:, self._cut]
         low, high = cut.amin(1), cut.amax(1)
-        radii = (high - low)[:, [0, 2]] / 2
         offset = ((high + low) / 2) * torch.tensor([1.0, 0, 1.0], device=device)
         numbers = draws.uniform(MAX_HANDS, 6).reshape(-1, 6)[there]
         person = draws.uniform(2, 4).reshape(-1, 4)[row]
         wrist = draws.normal(MAX_HANDS, 2).reshape(-1, 2)[there]
         wrist = torch.stack([(0.1 - 0.4 * wrist[:, 0]).clamp(-1.1, 1.0), 0.2 * wrist[:, 1]], -1)
-        growth = 0.25 + 0.35 * person[:, 0]
-        none = torch.ones(n, RINGS, device=device)
-        start = torch.full((n,), -0.012, device=device)
-        length = 0.24 + 0.06 * numbers[:, 0]
-        which = torch.arange(n, device=device)
+        down = torch.tensor([0.0, 1.0, 0.3], device=device)
+        upper = unit(down + 0.5 * draws.normal(MAX_HANDS, 3).reshape(-1, 3)[there])
+        limb = Limb(
+            (high - low)[:, [0, 2]] / 2 * 0.99, self._profile, 0.25 + 0.35 * person[:, 0], wrist,
+            upright(upper), self._stump,
+        )  # fmt: skip
+        smooth = torch.ones(n, RINGS, device=device)
+        bare_width = torch.zeros(n, 2, device=device)
+        end = 0.46 + 0.1 * numbers[:, 0]
 
         def at_wrist(points: Tensor, index: Tensor) -> Tensor:
-            return placed(points + offset[index, None], index)
+            return placed(points[index] + offset[index, None], index)
 
-        arms = arm(length, start, radii * 0.985, growth, wrist, none)
-        parts = [(at_wrist(arms, which), picture, bare.select(row))]
+        every = torch.arange(n, device=device)
+        arms = limb.piece(torch.full_like(end, -0.006), end, bare_width, smooth)
+        parts = [(at_wrist(arms, every), picture, bare.select(row))]
 
         sleeved = (person[:, 1] < 0.62).nonzero()[:, 0]
-        begin = torch.where(person[:, 2] < 0.7, -0.005 + 0.03 * numbers[:, 1], 0.04 + 0.14 * numbers[:, 1])
+        begin = torch.where(person[:, 2] < 0.7, 0.005 + 0.03 * numbers[:, 1], 0.05 + 0.2 * numbers[:, 1])
         folds = 1 + 0.05 * draws.normal(MAX_HANDS, RINGS).reshape(-1, RINGS)[there]
-        wider = radii * (1.08 + 0.25 * person[:, 3:4]) + 0.004
-        cloth = arm(length + 0.005, begin, wider, growth, wrist, folds)
+        loose = limb.radii * (0.05 + 0.3 * person[:, 3:4]) + 0.004
+        sleeves = limb.piece(begin, end + 0.01, loose, folds)
         cloths = stuffs(draws.for_part("cloth"), 2)
-        parts.append((at_wrist(cloth, which)[sleeved], picture[sleeved], cloths.select(row[sleeved])))
+        parts.append((at_wrist(sleeves, sleeved), picture[sleeved], cloths.select(row[sleeved])))
 
         worn = (numbers[:, 2] < BRACELETS).nonzero()[:, 0]
-        begin = 0.008 + 0.03 * numbers[:, 3]
-        band = arm(begin + 0.006 + 0.025 * numbers[:, 4], begin, radii * 1.06 + 0.002, growth, wrist, none)
-        bands = stuffs(draws.for_part("band"), MAX_HANDS)
-        parts.append((at_wrist(band, which)[worn], picture[worn], bands.select(there[worn])))
+        begin = 0.012 + 0.03 * numbers[:, 3]
+        bands = limb.piece(begin, begin + 0.006 + 0.025 * numbers[:, 4], bare_width + 0.0025, smooth)
+        stuff = stuffs(draws.for_part("band"), MAX_HANDS)
+        parts.append((at_wrist(bands, worn), picture[worn], stuff.select(there[worn])))
         return parts
 
     def _touch(self, draws: Draws, vertices: Tensor, there: Tensor, person: Tensor) -> Tensor:
@@ -265,6 +279,28 @@ class SceneMaker:
         normals = torch.linalg.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0])
         normals = torch.cat([normals, torch.zeros_like(normals[:, :1])], 1)
         return unit(normals[:, self.hand_mesh.around[self._coarse]].sum(2))
+
+
+def _is_cap(template: Tensor, faces: Tensor) -> Tensor:
+    """(F,) bool, the faces that close the mesh at the wrist: an arm hides them, and their normals would
+    bend those of the skin around."""  # noqa: D209
+    corners = template[faces]
+    normal = unit(torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
+    return (normal[:, 1] < -0.7) & (corners[..., 1].amax(1) < template[:, 1].min() + 0.008)
+
+
+def _wrist_profile(ring: Tensor) -> Tensor:
+    """(SEGMENTS,) radius of the cut wrist over that of the ellipse around it, in `Limb`'s directions."""
+    flat = ring[:, [2, 0]]
+    low, high = flat.amin(0), flat.amax(0)
+    flat = (flat - (low + high) / 2) / ((high - low) / 2)
+    # The cap's middle lies inside.
+    flat = flat[flat.norm(dim=1) > 0.5]
+    angle = torch.atan2(flat[:, 1], flat[:, 0])
+    wanted = torch.arange(SEGMENTS, device=ring.device) * (2 * math.pi / SEGMENTS)
+    apart = torch.remainder(wanted[:, None] - angle + math.pi, 2 * math.pi) - math.pi
+    weight = torch.exp(-((apart / 0.2) ** 2)) + 1e-9
+    return (weight * flat.norm(dim=1)).sum(1) / weight.sum(1)
 
 
 def _who(draws: Draws) -> tuple[Tensor, Tensor, Tensor]:

@@ -74,7 +74,7 @@ class SkinPainter:
         redness = redness + (0.5 * strength[1]) * self._knuckles * back + 0.45 * strength[2] * self._tips
         pigment = pigment - 0.35 * strength[3] * self._knuckles * back
 
-        height = 6e-5 * fine[:, 1] + 1e-4 * noise(points, 0.0022)[:, 0] * (0.4 + strength[4])
+        height = 4e-5 * fine[:, 1] + 6e-5 * noise(points, 0.0022)[:, 0] * (0.2 + strength[4])
         lines = self._creases * palm
         height = height - (2.5e-4 + 3.5e-4 * strength[5]) * lines
         pigment = pigment - 0.35 * lines
@@ -189,7 +189,7 @@ def paint_plain_skin(generator: torch.Generator, texels: int, metres: float) -> 
     pigment = 0.18 * fine[:, 0] + 0.3 * middle[:, 0] + 0.45 * broad[:, 0]
     pigment = pigment - (hair - 0.45).clamp(min=0) * 2 * torch.rand(1, generator=generator)
     redness = 0.35 * middle[:, 2] + 0.3 * broad[:, 2]
-    height = (6e-5 * fine[:, 1] + 1e-4 * noise(points, 0.0025)[:, 0]).reshape(texels, texels)
+    height = (4e-5 * fine[:, 1] + 5e-5 * noise(points, 0.0025)[:, 0]).reshape(texels, texels)
     step = metres / texels * STEEPEST
     slopes = [torch.gradient(height, dim=d)[0] / step for d in (1, 0)]
     zero = torch.zeros(texels, texels)
