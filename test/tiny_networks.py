@@ -92,21 +92,21 @@ def tiny_network(kind="d_fine", *, seed=0, settings=None, hand_model=None, froze
     return network
 
 
-def stir(network):
-    """Give weights that start at 0 and batch statistics that start at 0 and 1 values of their own.
+def stir(module):
+    """Weights that let signals through, as trained ones do: detectors start so small that nothing arrives.
 
-    Weights are rounded to half precision, as files keep them.
+    Rounded to half precision, as files keep them.
     """
     with torch.no_grad():
-        for name, tensor in network.state_dict().items():
-            if not tensor.is_floating_point():
+        for name, tensor in module.state_dict().items():
+            if not tensor.is_floating_point() or name.endswith(("reg_scale", ".up")):
                 continue
             if name.endswith("running_mean"):
                 tensor.normal_(std=0.1)
             elif name.endswith("running_var"):
                 tensor.uniform_(0.5, 1.5)
-            elif not name.startswith("detector.") and tensor.ndim > 1 and not tensor.any():
-                tensor.normal_(std=0.05)
+            elif tensor.ndim > 1 and "embed" not in name and (".model." in f".{name}" or not tensor.any()):
+                tensor.normal_(std=(1 / tensor[0].numel()) ** 0.5)
             if tensor.ndim > 1:
                 tensor.copy_(tensor.half().float())
 
