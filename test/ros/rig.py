@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import array
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,8 +32,20 @@ from std_srvs.srv import SetBool
 from handos_ros.hands import LEFT, RIGHT
 from standin import draw_disc
 
-# One for each test process, so that neighbours neither hear nor disturb each other.
-DOMAIN_ID = 2 + os.getpid() % 99
+
+def _own_domain() -> tuple[int, Any]:
+    """A domain id that no other test process on this machine has, and the lock that keeps it."""
+    for number in range(99):
+        domain = 2 + (os.getpid() + number) % 99
+        lock = (Path(tempfile.gettempdir()) / f"handos_ros_test_domain_{domain}").open("w")
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return domain, lock
+        lock.close()
+    raise RuntimeError("99 test processes at once")
+
+
+DOMAIN_ID, _LOCK = _own_domain()
 
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
