@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 # Two readers feed the network even when pictures are large; more would take cores away from it.
 _READERS, _WRITERS = 2, 2
-_IN_FLIGHT = 8
+_IN_FLIGHT = 4  # pictures that wait on either side of the network: large ones fill the memory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -89,7 +89,9 @@ def run(args: argparse.Namespace) -> int:
         f"{work.frames} frames, {work.hands} hands, {work.failed} failed, {seconds:.1f} s "
         f"({work.frames / seconds:.1f} frames/s)" + (f"; results in {args.output}" if args.output else "")
     )
-    whole = _is_whole(args.source, source.count, work.frames) or interruption.asked or work.ended_by_user
+    whole = (
+        interruption.asked or work.ended_by_user or _is_whole(args.source, live, source.count, work.frames)
+    )
     if interruption.asked and not live:
         raise KeyboardInterrupt
     return 0 if whole and not work.failed else 1
@@ -118,8 +120,13 @@ def _may_open_window(must: bool) -> bool:
     return False
 
 
-def _is_whole(name: str, count: int | None, frames: int) -> bool:
+def _is_whole(name: str, live: bool, count: int | None, frames: int) -> bool:
     """Whether the file gave as many frames as it says it has; complains if not."""
+    if live:
+        common.complain(
+            f"camera {name} gives no more frames; was it pulled out? The results hold the first {frames}"
+        )
+        return False
     if count is None or frames >= count - max(2, _COUNT_TOLERANCE * count):
         return True
     common.complain(

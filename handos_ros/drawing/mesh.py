@@ -56,7 +56,7 @@ def draw_mesh(
         placed = (points - low + 0.5) * stretch - 0.5
 
     painted, corners, shades = _paint(size, placed, vertices, faces, seen)
-    raster = _shade(painted, corners, shades, _palette(colour))
+    raster: NDArray = _shade(painted, corners, shades, _palette(colour))
 
     if scale <= 1:
         # There is no finer picture to average over: this takes the stairs off the outline.

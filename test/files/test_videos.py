@@ -1,0 +1,188 @@
+"""Frames out of files and cameras. There is no camera where tests run: one is played."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from handos_ros.cli import common, main
+from handos_ros.drawing import window
+from handos_ros.errors import DataError
+from handos_ros.files import videos
+from handos_ros.files.atomic import DiskFullError
+from handos_ros.files.videos import LiveCamera, VideoFile, VideoOutput
+from standin import draw_disc, standin_pipeline
+
+RATE = 100.0
+
+
+class PlayedCamera:
+    """As cv2.VideoCapture: gives frame after frame at its rate; their grey value is their number."""
+
+    def __init__(self, number: int, frames: int = 150) -> None:
+        self.left, self.frames, self.began = frames, frames, time.monotonic()
+        self.released = False
+
+    def isOpened(self) -> bool:
+        return True
+
+    def get(self, what: int) -> float:
+        return RATE if what == cv2.CAP_PROP_FPS else 0.0
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        number = self.frames - self.left
+        time.sleep(max(0.0, self.began + number / RATE - time.monotonic()))
+        self.left -= 1
+        if self.left < 0 or self.released:
+            return False, None
+        image = np.full((120, 160, 3), number, np.uint8)
+        return True, np.ascontiguousarray(draw_disc(image, (80, 60), 60)[..., ::-1])
+
+    def release(self) -> None:
+        self.released = True
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[PlayedCamera]]:
+    cameras: list[PlayedCamera] = []
+    real = cv2.VideoCapture
+
+    def open_(source: int | str) -> object:
+        if isinstance(source, str):
+            return real(source)
+        cameras.append(PlayedCamera(source))
+        return cameras[-1]
+
+    monkeypatch.setattr(videos.cv2, "VideoCapture", open_)
+    yield cameras
+    assert all(camera.released for camera in cameras)
+
+
+def test_a_camera_gives_its_newest_frame(played: list[PlayedCamera]) -> None:
+    camera = LiveCamera(0)
+    assert (camera.rate, camera.rate_is_known, camera.count) == (RATE, True, None)
+    seen = []
+    while frame := camera.read():
+        seen.append((frame.number, frame.time, int(frame.image[0, 0, 0])))
+        if len(seen) == 8:
+            break
+        time.sleep(0.1)  # the network
+    camera.close()
+    numbers, times, values = np.array(seen).T
+    assert numbers.tolist() == list(range(8))
+    # Ten frames came while the network worked on one: none of those waited in a queue.
+    assert (np.diff(values) >= 5).all()
+    assert np.abs((values - values[0]) / RATE - (times - times[0])).max() < 0.1
+
+
+def test_a_camera_that_is_pulled_out_ends(played: list[PlayedCamera]) -> None:
+    camera = LiveCamera(0)
+    played[0].left = 3
+    while camera.read():
+        pass
+    assert camera.read() is None
+    camera.close()
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """Pictures in a window that its user closes after ten."""
+    pictures: list[np.ndarray] = []
+
+    def show(title: str, image: np.ndarray) -> bool:
+        assert threading.current_thread() is threading.main_thread()  # GUIs want that
+        pictures.append(image)
+        return len(pictures) < 10
+
+    monkeypatch.setattr(window, "why_no_window", lambda: None)
+    monkeypatch.setattr(window, "show", show)
+    monkeypatch.setattr(common, "load_pipeline", lambda args: standin_pipeline(delay=0.05))
+    return pictures
+
+
+def test_a_camera_in_a_window(
+    played: list[PlayedCamera], seen: list[np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["video", "0"]) == 0
+    assert len(seen) == 10
+    assert (seen[-1][60, 80] != (255, 0, 255)).any()  # the hand is drawn over the disc
+    assert "frames, " in capsys.readouterr().out
+
+
+def test_the_clock_of_a_camera_s_video_is_true(
+    played: list[PlayedCamera], seen: list[np.ndarray], tmp_path: Path
+) -> None:
+    """The network does 20 frames/s, the video has 100: each is repeated as long as it was the newest."""
+    assert main.main(["video", "0", "-o", str(tmp_path)]) == 0
+    lines = (tmp_path / "camera0.jsonl").read_text().splitlines()
+    last = float(lines[-1].split('"time":')[1].split(",")[0])
+    frames = VideoFile(tmp_path / "camera0_overlay.mp4")
+    assert frames.rate == pytest.approx(RATE)
+    assert frames.count == pytest.approx(last * RATE + 1, abs=1.01)
+    frames.close()
+
+
+def test_a_camera_that_is_pulled_out_is_named(
+    played: list[PlayedCamera],
+    seen: list[np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(PlayedCamera.__init__, "__defaults__", (30,))
+    assert main.main(["video", "0", "-o", str(tmp_path)]) == 1
+    assert "camera 0 gives no more frames" in capsys.readouterr().err
+    assert (tmp_path / "camera0.jsonl").exists() and (tmp_path / "camera0_overlay.mp4").exists()
+
+
+def test_no_window_and_no_output(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(window, "why_no_window", lambda: "there is no screen")
+    assert main.main(["video", "0"]) == 1
+    assert "there is no screen" in capsys.readouterr().err
+
+
+def test_why_there_is_no_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window.cv2, "getBuildInformation", lambda: "  GUI:   NONE\n")
+    assert "pip install opencv-python" in (window.why_no_window() or "")
+    monkeypatch.setattr(window.cv2, "getBuildInformation", lambda: "  GUI:   QT5\n")
+    monkeypatch.setattr(window.sys, "platform", "linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert "DISPLAY" in (window.why_no_window() or "")
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert window.why_no_window() is None
+
+
+def test_a_file_s_frames(tmp_path: Path) -> None:
+    name = tmp_path / "a.mp4"
+    output = VideoOutput(name, 20, 64, 48, name=name)
+    for value in range(10):
+        output.write(np.full((48, 64, 3), (20 * value, 0, 0), np.uint8))
+    output.close()
+    file = VideoFile(name)
+    assert (file.rate, file.count) == (20, 10)
+    for number in range(10):
+        frame = file.read()
+        assert frame is not None and (frame.number, frame.time) == (number, pytest.approx(number / 20))
+        assert frame.image[24, 32, 0] == pytest.approx(20 * number, abs=12) and frame.image[24, 32, 2] < 30
+    assert file.read() is None
+    file.close()
+
+
+def test_a_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = VideoOutput(tmp_path / "part.mp4", 20, 64, 48, name=tmp_path / "a.mp4")
+    usage = videos.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(videos.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(DiskFullError, match=r"a\.mp4: cannot be written: no space left"):
+        output.write(np.zeros((48, 64, 3), np.uint8))
+
+
+def test_a_video_that_cannot_be_begun(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.mp4: OpenCV cannot write"):
+        VideoOutput(tmp_path / "gone" / "part.mp4", 20, 64, 48, name=tmp_path / "a.mp4")
