@@ -1,8 +1,8 @@
 """Photographs with hands in COCO's keypoint format: a json beside a folder of pictures.
 
-Besides COCO's own fields, three are understood: an annotation's `handedness` (`left`, `right`, null),
+Besides COCO's own fields, these are understood: an annotation's `handedness` (`left`, `right`, null),
 its `label_score` (how sure the label is, 0 to 1) and `joints_3d` (21 x 3 m, wrist at 0, camera axes, of a
-teacher network); and a picture's `exhaustive` (false: hands without a label may be in it) and `k` (9
+teacher network; or, with `joints_3d_absolute`, where they are before the camera); and a picture's `exhaustive` (false: hands without a label may be in it) and `k` (9
 values, row by row).
 """
 
@@ -128,7 +128,7 @@ def _entry(
             visibility=[r["visibility"] for r in rows],
             joints_3d=[r["joints_3d"] for r in rows],
             has_joints_3d=[r["has_3d"] for r in rows],
-            joints_3d_absolute=np.zeros(len(rows), bool),
+            joints_3d_absolute=[r["absolute"] for r in rows],
             exhaustive=bool(image.get("exhaustive", True)),
             source=source,
         )
@@ -172,4 +172,5 @@ def _row(where: str, annotation: dict[str, Any], width: int, height: int, order:
         "visibility": np.where(labelled, flag > 1, np.nan),
         "joints_3d": np.zeros((NUM_JOINTS, 3)) if joints_3d is None else np.asarray(joints_3d)[order],
         "has_3d": joints_3d is not None,
+        "absolute": joints_3d is not None and bool(annotation.get("joints_3d_absolute")),
     }

@@ -13,7 +13,7 @@ from handos_ros.errors import DataError
 from handos_ros.learning.synthesis.noise import cloud
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-DRAWN = 48
+DRAWN = 24
 
 
 class Backgrounds:

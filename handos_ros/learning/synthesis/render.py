@@ -177,7 +177,7 @@ def _flatten(things: Things, scene: Scene) -> _Flat:
     turned = torch.linalg.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0])
     turned = torch.where(things.flipped[:, None, None], -turned, turned)
     padded = torch.cat([turned, turned.new_zeros(n, 1, 3)], 1)
-    normals = padded[:, mesh.around.flatten()].reshape(n, v, -1, 3).sum(2)
+    normals = padded[:, mesh.around].sum(2)
     # A mirrored mesh is wound the other way round.
     faces = torch.where(things.flipped[:, None, None], mesh.faces.flip(1), mesh.faces)
     uv = torch.where(things.flipped[:, None, None, None], mesh.uv.flip(1), mesh.uv)

@@ -1,0 +1,90 @@
+"""Pictures: the same for the same seed, as different as the world, and refused where they cannot be."""
+
+import numpy as np
+import pytest
+import torch
+
+from handos_ros.errors import DataError
+from handos_ros.learning.synthesis.generator import SynthesisConfig, SyntheticHands, to_samples
+
+
+def test_the_same_seed_gives_the_same_picture_in_any_company(synthetic):
+    together = synthetic.render([4, 5, 6, 7], (128, 160))
+    alone = synthetic.render([6], (128, 160))
+    # Sums may be rounded otherwise in another company: 1e-3 px, and a pixel on an edge now and then.
+    assert (together.images[2] != alone.images[0]).float().mean() < 1e-3
+    assert (together.joints_2d[2] - alone.joints_2d[0]).abs().max() < 1e-3
+    again = synthetic.render([4, 5, 6, 7], (128, 160))
+    assert torch.equal(together.images, again.images) and torch.equal(together.vertices, again.vertices)
+    assert not torch.equal(together.images[0], together.images[1])
+    other = SyntheticHands.__new__(SyntheticHands)
+    other.__dict__.update(synthetic.__dict__)
+    other.seed = synthetic.seed + 1
+    assert not torch.equal(other.render([6], (128, 160)).images, alone.images)
+
+
+def test_every_picture_can_be_rendered_alone(synthetic):
+    """Also those in which nothing stands before the background."""
+    things = []
+    for index in range(30):
+        batch = synthetic.render([index], (64, 96))
+        assert batch.images.shape == (1, 3, 64, 96)
+        things.append(int(batch.valid.sum()))
+    assert 0 in things
+
+
+def test_batches_take_the_configured_sizes(synthetic):
+    sizes = {synthetic.batch(n, 2).picture_size for n in range(12)}
+    assert sizes == set(synthetic.config.sizes)
+
+
+def test_samples_are_what_was_rendered(synthetic):
+    sample = synthetic.sample(9)
+    height, width = synthetic.size_of(9)
+    assert sample.image.shape == (height, width, 3)
+    batch = synthetic.render([9], (height, width))
+    np.testing.assert_array_equal(sample.image, batch.images[0].permute(1, 2, 0).numpy())
+    assert len(sample) == int(batch.valid.sum())
+    assert len(to_samples(synthetic.render(range(3), (64, 64)))) == 3
+
+
+def test_pictures_vary_and_hands_are_in_them(synthetic):
+    batch = synthetic.render(range(100, 148), (160, 160))
+    assert batch.images.float().mean((1, 2, 3)).std() > 15
+    counts = batch.valid.sum(1)
+    assert counts.min() == 0 and counts.max() >= 3
+    sides = (batch.boxes_px[..., 2:] - batch.boxes_px[..., :2]).amax(-1)[batch.valid]
+    assert sides.min() < 40 and sides.max() > 110
+    # Where a hand is, the picture differs from where it is not: hands are really drawn.
+    seen = batch.visibility[batch.valid]
+    assert 0.3 < seen.mean() < 0.95
+
+
+def test_outlines_are_soft(synthetic):
+    """A pixel on a hand's outline is a mixture: cover takes values between 0 and 1."""
+    from handos_ros.learning.synthesis.draws import Draws
+    from handos_ros.learning.synthesis.lighting import draw_lights
+    from handos_ros.learning.synthesis.render import render
+
+    draws = Draws(1, torch.arange(6))
+    scene = synthetic._scenes.make(draws, 160, 160)
+    layer = render(scene, draw_lights(draws, torch.full((6, 3), 0.5)), synthetic._bank)
+    partly = (layer.cover < 1).float().mean()
+    assert 0.02 < partly < 0.5
+    assert layer.colour.isfinite().all() and (layer.colour >= 0).all()
+    assert len(layer.pixel.unique()) == len(layer.pixel)
+
+
+def test_what_cannot_be_rendered_is_refused(tmp_path):
+    with pytest.raises(DataError, match="33x320"):
+        SynthesisConfig(sizes=((320, 33),))
+    with pytest.raises(DataError, match="no picture size"):
+        SynthesisConfig(sizes=())
+    with pytest.raises(DataError, match="nowhere"):
+        SyntheticHands(SynthesisConfig(backgrounds=str(tmp_path / "nowhere")))
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"broken\.jpg"):
+        SyntheticHands(SynthesisConfig(backgrounds=str(tmp_path)))
+    (tmp_path / "broken.jpg").unlink()
+    with pytest.raises(DataError, match="no pictures"):
+        SyntheticHands(SynthesisConfig(backgrounds=str(tmp_path)))
