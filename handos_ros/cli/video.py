@@ -84,13 +84,13 @@ def run(args: argparse.Namespace) -> int:
         work = _Work(args.source, pipeline, camera, tracker, live, draw=window or video is not None)
         with _Results(lines, video, source.rate, live, args.overwrite).opened() as results:
             work.run(source, results, interruption, window)
+    whole = (
+        interruption.asked or work.ended_by_user or _is_whole(args.source, live, source.count, work.frames)
+    )
     seconds = perf_counter() - started
     print(
         f"{work.frames} frames, {work.hands} hands, {work.failed} failed, {seconds:.1f} s "
         f"({work.frames / seconds:.1f} frames/s)" + (f"; results in {args.output}" if args.output else "")
-    )
-    whole = (
-        interruption.asked or work.ended_by_user or _is_whole(args.source, live, source.count, work.frames)
     )
     if interruption.asked and not live:
         raise KeyboardInterrupt
