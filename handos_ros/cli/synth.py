@@ -1,4 +1,4 @@
-"""Render hands into scenes: pictures, COCO keypoint annotations with 3D joints, meshes and a contact sheet."""
+"""Render hands into scenes: pictures, COCO keypoints with 3D joints, meshes and a contact sheet."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--test-set", action="store_true", help="render the fixed test set instead (its own seed and count)"
     )
     parser.add_argument(
-        "--size", metavar="WxH", help="one size for all pictures (default: a mix of 320x320, 256x384, 384x256)"
+        "--size", metavar="WxH", help="of all pictures (default: 320x320, 256x384 and 384x256 in turn)"
     )
     parser.add_argument(
         "--backgrounds", metavar="DIR", help="photographs without hands (default: drawn backgrounds)"
@@ -73,7 +73,7 @@ def _samples(hands: SyntheticHands, count: int) -> Iterator[Sample]:
         by_size: dict[tuple[int, int], list[int]] = {}
         for index in indices:
             by_size.setdefault(hands.size_of(index), []).append(index)
-        done = {}
+        done: dict[int, Sample] = {}
         for size, some in by_size.items():
             done.update(zip(some, to_samples(hands.render(some, size)), strict=True))
         yield from (done[index] for index in indices)

@@ -71,6 +71,7 @@ def _draw(generator: torch.Generator, size: int) -> Tensor:
         return low + (high - low) * float(torch.rand(1, generator=generator))
 
     y, x = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
+
     def colour_of_a_room() -> Tensor:
         """Mostly greys and browns, seldom vivid."""
         grey = number(0.08, 0.92)

@@ -87,9 +87,7 @@ def draw_cameras(draws: Draws, height: int, width: int) -> Tensor:
     return k
 
 
-def place_hands(
-    draws: Draws, k: Tensor, side: Tensor, height: int, width: int
-) -> tuple[Tensor, Tensor]:
+def place_hands(draws: Draws, k: Tensor, side: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Turn and place K hands in each of B pictures, all hands of a picture for the same kind of camera.
 
     Args:
@@ -108,7 +106,9 @@ def place_hands(
         [[(*v.fingers[i % len(v.fingers)], *v.palm[i % len(v.palm)]) for i in range(options)] for v in views],
         device=device,
     )
-    numbers = torch.tensor([(v.spread, *v.size, *v.place, v.roll, len(v.fingers)) for v in views], device=device)
+    numbers = torch.tensor(
+        [(v.spread, *v.size, *v.place, v.roll, len(v.fingers)) for v in views], device=device
+    )
     spread, small, large, at_x, at_y, by_x, by_y, roll, count = numbers[view].unbind(1)
     # Both hands of a person mostly do alike.
     option = (draws.uniform(1) * count[:, None]).long().expand(-1, hands)
@@ -132,7 +132,9 @@ def place_hands(
     centred = torch.stack([(at_x[:, None] - 0.5) * mirror, (at_y[:, None] - 0.5).expand(-1, hands)], -1)
     centred = centred + torch.stack([by_x, by_y], -1)[:, None] * draws.normal(hands, 2)
     centred = centred * torch.tensor([width, height], device=device)
-    centred = (rolled[..., :2, :2] @ centred[..., None])[..., 0] + torch.tensor([width, height], device=device) / 2
+    centred = (rolled[..., :2, :2] @ centred[..., None])[..., 0] + torch.tensor(
+        [width, height], device=device
+    ) / 2
     frame_size = torch.tensor([width, height], device=device)
     pixel = centred.clamp(-0.04 * frame_size, 1.04 * frame_size)
     ray = torch.stack(

@@ -52,7 +52,7 @@ def draw_backgrounds(
 
 def compose(draws: Draws, scene: Scene, layer: Layer, pictures: Tensor) -> Tensor:
     """Draw the layer over the backgrounds (B, 3, H, W), which are changed, and return them."""
-    b, height, width = scene.size
+    _, height, width = scene.size
     pictures = _shadowed(draws, scene, layer, pictures)
     exposure = draws.log_uniform(low=0.9, high=1.5)
     picture = layer.pixel // (height * width)
@@ -73,7 +73,7 @@ def _shadowed(draws: Draws, scene: Scene, layer: Layer, pictures: Tensor) -> Ten
     device = pictures.device
     strength = draws.uniform(low=0.25, high=0.75)
     normal = unit(torch.tensor([0.0, -0.35, -1.0], device=device) + 0.35 * draws.normal(3))
-    gap = draws.uniform(high=0.06) ** 1
+    gap = draws.uniform(high=0.06)
     has = draws.chance(BEFORE_SURFACE)
     hands, picture = scene.hands.points, scene.hands.picture
     depth = torch.full((b,), 1e3, device=device)
@@ -90,7 +90,8 @@ def _shadowed(draws: Draws, scene: Scene, layer: Layer, pictures: Tensor) -> Ten
         indexing="ij",
     )
     k = scene.k[some, :, :, None, None]
-    ray = torch.stack([(x - k[:, 0, 2]) / k[:, 0, 0], (y - k[:, 1, 2]) / k[:, 1, 1], torch.ones_like(x).expand(len(some), -1, -1)], -1)
+    ahead = torch.ones(len(some), rows, columns, device=device)
+    ray = torch.stack([(x - k[:, 0, 2]) / k[:, 0, 0], (y - k[:, 1, 2]) / k[:, 1, 1], ahead], -1)
     along = (ray * normal[some, None, None]).sum(-1)
     distance = level[some, None, None] / along.clamp(max=-1e-3)
     points = ray * distance[..., None]

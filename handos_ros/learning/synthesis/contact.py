@@ -1,4 +1,4 @@
-"""Fingers that touch: pinches solved on the skeleton, grasps closed around objects, and how deep fingers sink."""
+"""Fingers that touch: pinches solved on the skeleton, and how deep fingers sink into each other."""
 
 from __future__ import annotations
 
@@ -53,9 +53,7 @@ def pinch(
         turned = bones.turns[n[:, None], chain]
         bend = (turned @ hand.flexion_axes[chain][..., None])[..., 0]
         arm = torch.cat([tip[:, :1].expand(-1, 3, -1), tip[:, 1:].expand(-1, 3, -1)], 1) - heads
-        jacobian = torch.cat(
-            [sign * torch.linalg.cross(bend, arm), sign * torch.linalg.cross(aside, arm)], 1
-        )
+        jacobian = torch.cat([sign * torch.linalg.cross(bend, arm), sign * torch.linalg.cross(aside, arm)], 1)
         gram = jacobian.transpose(1, 2) @ jacobian + DAMPING * torch.eye(3, device=flexion.device)
         change = -(jacobian @ torch.linalg.solve(gram, error[..., None]))[..., 0].clamp(-0.4, 0.4)
         flexion[n[:, None], chain] += change[:, :6]

@@ -1,4 +1,4 @@
-"""Random numbers that depend on nothing but (seed, index, name): the same on every device and in any batch."""
+"""Random numbers that depend on (seed, index, name) alone: the same on every device and in any batch."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class SynthesisConfig:
         for height, width in self.sizes:
             if not (32 <= height <= 2048 and 32 <= width <= 2048) or height % 4 or width % 4:
                 raise DataError(
-                    f"cannot render pictures of {width}x{height}: sides must be multiples of 4 from 32 to 2048"
+                    f"cannot render pictures of {width}x{height}: sides must be multiples of 4, 32 to 2048"
                 )
         if not self.sizes:
             raise DataError("no picture size to render")

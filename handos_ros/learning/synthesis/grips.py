@@ -1,4 +1,4 @@
-"""Hands that hold something: an object in the palm, with fingers closed until they touch it, or between fingertips."""
+"""Hands that hold something: in the palm, with fingers closed until they touch it, or in the fingertips."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def draw_grips(
     turn = frame(axis, ahead.expand(n, 3))
     centre = centre + turn[:, :, 1] * (0.35 * length * noise[:, 2] * ~is_ball)[:, None]
     if len(palm):
-        flexion[palm], abduction[palm] = _close(sampler, centre[palm], turn[palm], radius[palm], is_ball[palm])
+        flexion[palm], abduction[palm] = _close(
+            sampler, centre[palm], turn[palm], radius[palm], is_ball[palm]
+        )
 
     if len(tips):
         thin = torch.where(numbers[:, 3] < 0.45, 0.003 + 0.003 * numbers[:, 1], 0.005 + 0.014 * numbers[:, 1])
@@ -88,7 +90,9 @@ def draw_grips(
         along = torch.tensor([0.25, 0.6, -0.75], device=device) + 0.5 * noise[tips, :3]
         along = along - (along * between).sum(-1, keepdim=True) * between / (between**2).sum(-1, keepdim=True)
         turn[tips] = frame(along, between)
-        long = torch.where(numbers[:, 3] < 0.45, 0.05 + 0.03 * numbers[:, 2], thin * (0.8 + 2 * numbers[:, 2]))
+        long = torch.where(
+            numbers[:, 3] < 0.45, 0.05 + 0.03 * numbers[:, 2], thin * (0.8 + 2 * numbers[:, 2])
+        )
         flat = torch.where(numbers[:, 3] < 0.45, thin, thin * (1 + 2 * numbers[:, 5]))
         half[tips] = torch.stack([flat, long, thin], -1)[tips]
         slide = torch.where(numbers[:, 3] < 0.45, 0.6 * noise[:, 3], 0.0) * long

@@ -32,7 +32,7 @@ def compress(pictures: Tensor, quality: Tensor) -> Tensor:
     Returns:
         (B, 3, H, W) float32, 0 to 255.
     """
-    b, _, height, width = pictures.shape
+    height, width = pictures.shape[2:]
     padded = pad(pictures, (0, -width % 16, 0, -height % 16), mode="replicate")
     shape = padded.shape[2:]
     ycc = (pictures.new_tensor(_TO_YCC) @ padded.flatten(2)).unflatten(2, shape)

@@ -1,4 +1,4 @@
-"""Everything in a scene that is no hand: rings of points along a curve, from pens and boxes to arms and sleeves."""
+"""Everything that is no hand: rings of points along a curve, from pens and boxes to arms and sleeves."""
 
 from __future__ import annotations
 
@@ -99,7 +99,9 @@ def outline(shape: Tensor, bulge: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(is_round[shape][:, None], round_, flat), radii[n, shape]
 
 
-def turned_object(shape: Tensor, bulge: Tensor, half_size: Tensor, squareness: Tensor, bend: Tensor) -> Tensor:
+def turned_object(
+    shape: Tensor, bulge: Tensor, half_size: Tensor, squareness: Tensor, bend: Tensor
+) -> Tensor:
     """(N, points, 3) objects about the origin, axis y.
 
     Args:
@@ -155,7 +157,9 @@ class Limb:
         bent = _smooth((along - self.stump) / 0.04)
         x_axis = torch.tensor([1.0, 0, 0], device=device)
         z_axis = torch.tensor([0.0, 0, 1], device=device)
-        turns = axis_rotations(z_axis, self.wrist[:, 1:] * bent) @ axis_rotations(x_axis, self.wrist[:, :1] * bent)
+        turns = axis_rotations(z_axis, self.wrist[:, 1:] * bent) @ axis_rotations(
+            x_axis, self.wrist[:, :1] * bent
+        )
         fore = axis_rotations(z_axis, self.wrist[:, 1]) @ axis_rotations(x_axis, self.wrist[:, 0])
         fore = -fore[..., 1]
         hinge = unit(torch.linalg.cross(fore, self.upper))[:, None].expand(-1, RINGS, -1)

@@ -54,7 +54,7 @@ class Materials:
 
 
 def linear(srgb: Tensor) -> Tensor:
-    """sRGB 0 to 1 -> linear, by the power law that is close to it."""
+    """Values in sRGB, 0 to 1 -> linear, by the power law that is close to it."""
     return srgb.clamp(min=0) ** 2.2
 
 
@@ -81,7 +81,8 @@ def skins(draws: Draws, people: int) -> tuple[Materials, Materials]:
     paint = linear(draws.uniform(people, 3).reshape(-1, 3))
     nail_colour = torch.where(painted, paint, nail_colour)
     mix = torch.stack(
-        [0.22 * base * strength[:, 0], red * strength[:, 1], (palm_colour - base) * strength[:, 2].clamp(max=1),
+        [0.22 * base * strength[:, 0], red * strength[:, 1],
+         (palm_colour - base) * strength[:, 2].clamp(max=1),
          nail_colour - base], 1,
     )  # fmt: skip
     soft = torch.tensor([0.32, 0.14, 0.09], device=device) * (1 - 0.5 * dark)
@@ -112,7 +113,9 @@ def skins(draws: Draws, people: int) -> tuple[Materials, Materials]:
         gloss=torch.where(gloved, 10 + 50 * rubber, hand.gloss),
         soft=torch.where(gloved[:, None], 0.05, soft),
     )
-    arm_uv = torch.cat([torch.tensor([1.0, 1.0], device=device).expand(n, 2), draws.uniform(people, 2).reshape(-1, 2)], 1)
+    arm_uv = torch.cat(
+        [torch.tensor([1.0, 1.0], device=device).expand(n, 2), draws.uniform(people, 2).reshape(-1, 2)], 1
+    )
     arm = Materials(
         base=base,
         mix=mix,

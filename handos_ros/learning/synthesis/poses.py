@@ -149,7 +149,9 @@ class PoseSampler:
         kinds = list(KINDS)
         bends = torch.where((kind == kinds.index("curl"))[:, None, None], curling, bends)
 
-        thumb = self._thumb_states[_pick(self._thumb_odds[kind], draws.uniform(hands, 1).reshape(-1, 1))[:, 0]]
+        thumb = self._thumb_states[
+            _pick(self._thumb_odds[kind], draws.uniform(hands, 1).reshape(-1, 1))[:, 0]
+        ]
         thumb = thumb + torch.tensor(_THUMB_SPREAD, device=device) * draws.normal(hands, 4).reshape(-1, 4)
         fan = draws.normal(hands, 1).reshape(-1, 1) * 0.45 + 0.1
         fan = fan * torch.tensor([0.9, 0.15, -0.5, -1.0], device=device)
@@ -184,7 +186,9 @@ class PoseSampler:
         return result.to(hand.device)
 
 
-def _odds(rows: list[list[tuple[str, ...]]], states: Mapping[str, tuple[int, ...]], hand: TorchHand) -> Tensor:
+def _odds(
+    rows: list[list[tuple[str, ...]]], states: Mapping[str, tuple[int, ...]], hand: TorchHand
+) -> Tensor:
     """(kinds, fingers, states) cumulated odds of each state; a state named twice is twice as likely."""
     table = [[[choice.count(s) / len(choice) for s in states] for choice in row] for row in rows]
     return torch.tensor(np.cumsum(np.array(table, np.float64), -1), dtype=torch.float32, device=hand.device)

@@ -94,7 +94,9 @@ def render(scene: Scene, lights: Lights, bank: TextureBank) -> Layer:
     quarters = torch.tensor([0, 1, 2 * width, 2 * width + 1], device=keys.device)
     four = keys.index_select(0, (first[:, None] + quarters).flatten()).reshape(-1, 4)
     full = four != EMPTY
-    thing = surfaces.thing.index_select(0, faces_of(four).clamp(max=max(len(surfaces.thing) - 1, 0)).flatten())
+    thing = surfaces.thing.index_select(
+        0, faces_of(four).clamp(max=max(len(surfaces.thing) - 1, 0)).flatten()
+    )
     thing = thing.reshape(-1, 4)
     near = inverse_depths_of(four)
     nearest, farthest = near.amax(1), near.amin(1)
@@ -121,7 +123,7 @@ def render(scene: Scene, lights: Lights, bank: TextureBank) -> Layer:
 
 def gather_surfaces(scene: Scene) -> Surfaces:
     """Lay all meshes of the scenes out as one list of triangles, without those that no camera sees."""
-    b, height, width = scene.size
+    _, height, width = scene.size
     parts = [_flatten(scene.hands, scene), _flatten(scene.others, scene)]
     base = [0, parts[0].points.shape[0]]
     faces = torch.cat([p.faces + start for p, start in zip(parts, base, strict=True)])
@@ -207,8 +209,11 @@ def shade(
 
 
 def _face_columns(s: Surfaces) -> Tensor:
-    """(33, T): corners' x 3, y 3, inverse depth 3; normals' x 3, y 3, z 3; openness 3; u 3, v 3; and the
-    directions in which u grows 3 and v grows 3."""  # noqa: D209
+    """What shading needs of each triangle, (33, T).
+
+    Rows: the corners' x 3, y 3, inverse depth 3; their normals' x 3, y 3, z 3; openness 3; u 3, v 3; the
+    directions in which u grows 3 and v grows 3.
+    """
     flat = s.faces.flatten()
     normals = s.normals.index_select(0, flat).reshape(-1, 3, 3)
     normals = torch.where(s.far_side[:, None, None], -normals, normals)
@@ -225,8 +230,11 @@ def _face_columns(s: Surfaces) -> Tensor:
 
 
 def _thing_columns(scene: Scene, s: Surfaces, lights: Lights) -> Tensor:
-    """(53, E): base 3, mix 12, uv map 4, softness 3; layer, coarse, bump, shine, gloss, picture; lens 4;
-    lights 21."""  # noqa: D209
+    """What shading needs of each thing, (53, E).
+
+    Rows: base 3, mix 12, uv map 4, softness 3; layer, coarse, bump, shine, gloss, picture; lens 4;
+    lights 21.
+    """
     m = s.materials
     k = scene.k.index_select(0, s.picture)
     points = torch.cat([scene.hands.points[:, 0], scene.others.points[:, 0]])

@@ -1,4 +1,4 @@
-"""Scenes: hands with arms and sleeves, what they hold, and what stands before and behind them, as triangles."""
+"""Scenes: hands with arms and sleeves, what they hold, what stands before and behind, as triangles."""
 
 from __future__ import annotations
 
@@ -170,9 +170,7 @@ class SceneMaker:
 
         skin, bare = skins(draws.for_part("skin"), 2)
         row = picture * 2 + person.flatten()[there]
-        hands = Things(
-            self.hand_mesh, vertices, picture, mirror[:, 0, 0] < 0, skin.select(row)
-        )
+        hands = Things(self.hand_mesh, vertices, picture, mirror[:, 0, 0] < 0, skin.select(row))
         where = torch.full((b * MAX_HANDS,), -1, device=device)
         where[there] = every
         holder = where[held.hand]
@@ -282,8 +280,10 @@ class SceneMaker:
 
 
 def _is_cap(template: Tensor, faces: Tensor) -> Tensor:
-    """(F,) bool, the faces that close the mesh at the wrist: an arm hides them, and their normals would
-    bend those of the skin around."""  # noqa: D209
+    """(F,) bool, the faces that close the mesh at the wrist.
+
+    An arm hides them, and their normals would bend those of the skin around.
+    """
     corners = template[faces]
     normal = unit(torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
     return (normal[:, 1] < -0.7) & (corners[..., 1].amax(1) < template[:, 1].min() + 0.008)
@@ -325,13 +325,13 @@ def _others(draws: Draws, k: Tensor, places: Tensor, skin: Materials, height: in
     picture = torch.arange(n, device=device) // OTHERS
     numbers = draws.uniform(OTHERS, 8).reshape(n, 8)
     pixel = draws.uniform(OTHERS, 2).reshape(n, 2) * torch.tensor([width, height], device=device)
-    ray = torch.cat(
-        [(pixel - k[picture, :2, 2]) / k[picture, 0, :1], torch.ones(n, 1, device=device)], 1
-    )
+    ray = torch.cat([(pixel - k[picture, :2, 2]) / k[picture, 0, :1], torch.ones(n, 1, device=device)], 1)
     hand = places[:, 0].repeat_interleave(OTHERS, 0)
     depth = hand[:, 2] * torch.where(kind == 0, 0.45 + 0.35 * numbers[:, 0], 0.8 + 1.5 * numbers[:, 0])
     centre = ray * depth[:, None]
-    near = hand * (depth / hand[:, 2])[:, None] + 0.07 * draws.normal(OTHERS, 3).reshape(n, 3) * depth[:, None]
+    near = (
+        hand * (depth / hand[:, 2])[:, None] + 0.07 * draws.normal(OTHERS, 3).reshape(n, 3) * depth[:, None]
+    )
     centre = torch.where((kind == 0)[:, None], near, centre)
     reach = depth * max(height, width) / k[picture, 0, 0]
     share = torch.where(kind == 0, 0.02 + 0.1 * numbers[:, 1], 0.03 + 0.22 * numbers[:, 1] ** 2)
@@ -347,7 +347,7 @@ def _others(draws: Draws, k: Tensor, places: Tensor, skin: Materials, height: in
     points = points @ turn.transpose(1, 2) + centre[:, None]
     points = points[there]
     # Nothing sticks through the lens.
-    ok = (points[..., 2].amin(1) > 0.06)
+    ok = points[..., 2].amin(1) > 0.06
     skinny = (kind[there] == 1) & ok
     stuff = stuffs(draws.for_part("stuff"), OTHERS)
     plain = there[ok & (kind[there] != 1)]

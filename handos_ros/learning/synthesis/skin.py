@@ -45,7 +45,9 @@ class SkinPainter:
     def __init__(self, poses: PoseSampler, texels: int):
         hand = poses.hand
         n = torch.zeros(1, 4, 3)
-        flat = hand.rotations(*poses.from_states(n.to(hand.device), n[:, 0, [0] * 4].to(hand.device), n[:, :, 0]))
+        flat = hand.rotations(
+            *poses.from_states(n.to(hand.device), n[:, 0, [0] * 4].to(hand.device), n[:, :, 0])
+        )
         vertices, joints = hand.pose(flat, torch.zeros(1, len(hand.shape_basis), device=hand.device))
         bones = hand.bones(flat)
         self._vertices, self._joints = vertices[0].cpu(), joints[0].cpu()
@@ -131,8 +133,15 @@ class SkinPainter:
         # Joints of the fingers: the heads of their second and third phalanges.
         to_next, to_last = (t - length).abs(), t.abs()
         d = torch.where(part == 0, to_next, torch.where(part == 1, torch.minimum(to_next, to_last), to_last))
-        self._from_joint = torch.where(on_finger > 0.5, torch.where(part == 1, torch.where(
-            to_next < to_last, t - length, t), torch.where(part == 0, t - length, t)), 1.0)
+        self._from_joint = torch.where(
+            on_finger > 0.5,
+            torch.where(
+                part == 1,
+                torch.where(to_next < to_last, t - length, t),
+                torch.where(part == 0, t - length, t),
+            ),
+            1.0,
+        )
         bending = torch.exp(-((d / 0.007) ** 2)) * on_finger
         knuckles = torch.cdist(p, self._joints[[5, 9, 13, 17]]).amin(1)
         self._knuckles = torch.maximum(bending, torch.exp(-(((knuckles - 0.01) / 0.008) ** 2)) * back)
@@ -150,7 +159,11 @@ class SkinPainter:
         index, middle, little = (self._joints[i, :2] for i in (5, 9, 17))
         top = float(middle[1])
         lines = [
-            ((little[0] - 0.006, little[1] - 0.006), (middle[0], top - 0.026), (index[0] - 0.008, top - 0.002)),
+            (
+                (little[0] - 0.006, little[1] - 0.006),
+                (middle[0], top - 0.026),
+                (index[0] - 0.008, top - 0.002),
+            ),
             ((index[0] + 0.013, top - 0.022), (middle[0], top - 0.03), (little[0], top - 0.05)),
             ((index[0] + 0.013, top - 0.024), (middle[0] - 0.012, top - 0.035), (0.004, 0.008)),
             ((-0.03, 0.0), (0.0, 0.002), (0.03, 0.0)),

@@ -38,7 +38,10 @@ class TorchHand:
         self.faces = torch.tensor(model.faces, dtype=torch.int64, device=device)
         self.template, self.skinning = tensor(model.template), tensor(model.skinning)
         self.shape_basis = tensor(model.shape_basis)
-        self.bone_regressor, self.joint_regressor = tensor(model.bone_regressor), tensor(model.joint_regressor)
+        self.bone_regressor, self.joint_regressor = (
+            tensor(model.bone_regressor),
+            tensor(model.joint_regressor),
+        )
         self.flexion_axes, self.abduction_axes = tensor(model.flexion_axes), tensor(model.abduction_axes)
         self.pose_basis = None if model.pose_basis is None else tensor(model.pose_basis)
         self.rest_heads, self.rest_tails = tensor(model.bone_heads), tensor(model.bone_tails)
@@ -77,7 +80,7 @@ class TorchHand:
         return Bones(turns, places, places + (turns @ along[..., None])[..., 0])
 
     def rotations(self, flexion: Tensor, abduction: Tensor, twist: Tensor | None = None) -> Tensor:
-        """Local turns (..., B, 3, 3) from angles (..., B) rad, as `hand_model.posing.anatomical_rotations`."""
+        """Local turns (..., B, 3, 3) from angles (..., B) rad, as `posing.anatomical_rotations`."""
         turns = axis_rotations(self.abduction_axes, abduction) @ axis_rotations(self.flexion_axes, flexion)
         if twist is not None:
             axes = torch.linalg.cross(self.flexion_axes, self.abduction_axes)

@@ -73,7 +73,9 @@ def write_samples(
         "annotations": annotations,
     }  # fmt: skip
     with naming(folder / "annotations.json"):
-        (folder / "annotations.json").write_text(json.dumps(document, separators=(",", ":")), encoding="utf-8")
+        (folder / "annotations.json").write_text(
+            json.dumps(document, separators=(",", ":")), encoding="utf-8"
+        )
         np.savez_compressed(folder / "vertices.npz", vertices=np.array(vertices, np.float32))
     if not cv2.imwrite(str(folder / "sheet.jpg"), sheet(tiles)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88]):
         raise DataError(f"{folder / 'sheet.jpg'}: cannot be written; is the disk full?")
@@ -118,7 +120,9 @@ def draw_labels(sample: Sample) -> NDArray[np.uint8]:
     return picture
 
 
-def sheet(pictures: list[NDArray[np.uint8]], columns: int = SHEET_COLUMNS, tile: int = TILE) -> NDArray[np.uint8]:
+def sheet(
+    pictures: list[NDArray[np.uint8]], columns: int = SHEET_COLUMNS, tile: int = TILE
+) -> NDArray[np.uint8]:
     """RGB pictures of any sizes on one page of square tiles."""
     rows = max(1, -(-len(pictures) // columns))
     page = np.full((rows * tile, columns * tile, 3), 40, np.uint8)

@@ -124,7 +124,7 @@ def _with_plate(scene, centre, half):
     )
     materials = stuffs(Draws(0, torch.arange(1)), 1)
     others = Things(
-        scene.others.mesh, plate + centre, torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.bool),
+        scene.others.mesh, plate + centre, torch.zeros(1, dtype=torch.int64), torch.zeros(1) > 0,
         Materials.cat([materials]),
     )  # fmt: skip
     return dataclasses.replace(scene, others=others)

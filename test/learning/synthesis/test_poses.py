@@ -59,7 +59,10 @@ def test_fingers_hardly_sink_into_each_other(sampler):
     crossed = torch.zeros(1, sampler.hand.model.num_bones)
     crossed[:, sampler.phalanges[0]] = 0.9
     crossed[:, sampler.phalanges[1]] = 1.2
-    assert penetration(sampler.hand.bones(sampler.hand.rotations(crossed, 0 * crossed)), sampler.phalanges) > 0.005
+    assert (
+        penetration(sampler.hand.bones(sampler.hand.rotations(crossed, 0 * crossed)), sampler.phalanges)
+        > 0.005
+    )
 
 
 def test_a_pinch_closes(sampler):
@@ -69,7 +72,9 @@ def test_a_pinch_closes(sampler):
     gap, partner = torch.full((4,), 0.006), torch.tensor([1, 2, 3, 4])
     flexion, abduction = pinch(sampler.hand, sampler.phalanges, start, aside, partner, gap)
     tails = sampler.hand.bones(sampler.hand.rotations(flexion, abduction)).tails
-    distance = (tails[:, sampler.phalanges[0, 2]] - tails[torch.arange(4), sampler.phalanges[partner, 2]]).norm(dim=1)
+    distance = (
+        tails[:, sampler.phalanges[0, 2]] - tails[torch.arange(4), sampler.phalanges[partner, 2]]
+    ).norm(dim=1)
     assert (distance[:3] - 0.006).abs().max() < 0.002
     assert distance[3] < 0.02  # not every hand reaches its little finger
 

@@ -8,7 +8,7 @@ from handos_ros.learning.synthesis.raster import EMPTY, expand, faces_of, invers
 
 def brute_force(corners, picture, size):
     """Nearest triangle by float64 barycentrics at every pixel, and how near the pixel is to a border."""
-    b, h, w = size
+    _, h, w = size
     y, x = np.mgrid[:h, :w].astype(float)
     faces = np.full(size, -1)
     nearest = np.zeros(size)

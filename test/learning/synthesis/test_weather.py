@@ -12,7 +12,9 @@ from handos_ros.learning.synthesis.jpeg import compress
 def _picture(height=96, width=120):
     y, x = np.mgrid[:height, :width]
     rng = np.random.default_rng(0)
-    base = np.stack([128 + 100 * np.sin(x / 9), 2.0 * y, 255.0 - x], -1) + rng.normal(0, 12, (height, width, 3))
+    base = np.stack([128 + 100 * np.sin(x / 9), 2.0 * y, 255.0 - x], -1) + rng.normal(
+        0, 12, (height, width, 3)
+    )
     base[20:50, 30:70] = (200, 40, 30)
     return base.clip(0, 255).astype(np.uint8)
 
@@ -23,8 +25,10 @@ def test_jpeg_does_what_libjpeg_does():
     for quality in (20, 50, 90):
         mine = compress(tensor, torch.tensor([float(quality)]))[0].permute(1, 2, 0).numpy()
         options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-        theirs = cv2.imdecode(cv2.imencode(".jpg", picture[..., ::-1], options)[1], cv2.IMREAD_COLOR)[..., ::-1]
-        theirs = theirs.astype(float)
+        theirs = cv2.imdecode(cv2.imencode(".jpg", picture[..., ::-1], options)[1], cv2.IMREAD_COLOR)[
+            ..., ::-1
+        ]
+        theirs = np.asarray(theirs, float)
         damage = np.abs(theirs - picture).mean()
         assert np.abs(mine - theirs).mean() < 0.25 * damage
         assert abs(np.abs(mine - picture).mean() / damage - 1) < 0.1
