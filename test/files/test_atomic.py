@@ -66,6 +66,18 @@ def test_what_appeared_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     assert path.read_text() == "theirs"
 
 
+def test_what_a_killed_process_left_is_not_built_on(tmp_path: Path) -> None:
+    with whole(tmp_path / "out") as partial:
+        partial.touch()
+    (tmp_path / "out").unlink()
+    partial.mkdir()
+    (partial / "stale").touch()
+    with whole(tmp_path / "out") as again:
+        assert again == partial
+        again.mkdir()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_a_dangling_link_is_something_too(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("nowhere")
     with pytest.raises(DataError):

@@ -112,6 +112,9 @@ def test_a_camera_in_a_window(
     assert main.main(["video", "0"]) == 0
     assert len(seen) == 10
     assert (seen[-1][60, 80] != (255, 0, 255)).any()  # the hand is drawn over the disc
+    # What is shown is what is there now, not what was there some pictures of the network ago.
+    now = (time.monotonic() - played[0].began) * RATE
+    assert now - seen[-1][0, 0, 0] < 40
     assert "frames, " in capsys.readouterr().out
 
 
