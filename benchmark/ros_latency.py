@@ -107,7 +107,7 @@ def measure(
         process = subprocess.Popen([*command, "--log-level", "warn"])
         node = rclpy.create_node("ros_latency")
         try:
-            images = node.create_publisher(Image, "image_raw", QoSProfile(depth=1))
+            images = node.create_publisher(Image, "image_raw", QoSProfile(depth=5))
             kinds = {"hands": HandArray, "overlay": Image, "markers": MarkerArray}
             for topic in ("hands", *topics):
                 node.create_subscription(
