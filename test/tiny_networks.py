@@ -76,7 +76,7 @@ def tiny_config(kind="d_fine", *, settings=None, **decoder):
             "decoder": {
                 "width": _WIDTH, "heads": 4, "feedforward": 48, "layers_2d": 1, "layers_interactive": 2,
                 "strides": [8, 16, 32], "points": [2, 1, 1], "value_projection": full,
-                "vertices": "all" if full else "coarse", **decoder,
+                "looking": "all" if full else "joints", "vertices": "all" if full else "coarse", **decoder,
             },
         }
     )  # fmt: skip
@@ -105,7 +105,7 @@ def stir(module):
                 tensor.normal_(std=0.1)
             elif name.endswith("running_var"):
                 tensor.uniform_(0.5, 1.5)
-            elif tensor.ndim > 1 and "embed" not in name and (".model." in f".{name}" or not tensor.any()):
+            elif tensor.ndim > 1 and (".model." in f".{name}" or not tensor.any() or "vertex" in name):
                 tensor.normal_(std=(1 / tensor[0].numel()) ** 0.5)
             if tensor.ndim > 1:
                 tensor.copy_(tensor.half().float())

@@ -162,7 +162,10 @@ def load_config(name_or_path: str | Path) -> HandosConfig:
             raise ModelError(
                 f"no configuration {text!r}: neither a file nor one of {', '.join(shipped_configs())}"
             )
-        source = path.read_text("utf-8")
+        try:
+            source = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"{text}: cannot read the configuration: {error}") from None
     try:
         data = yaml.safe_load(source)
     except yaml.YAMLError as error:

@@ -149,7 +149,8 @@ class InteractiveDecoder(nn.Module):
             lifted = not only_2d and number >= self.config.layers_2d
             if lifted and number == self.config.layers_2d:
                 queries = self._lift(queries)
-            references = torch.cat([centres.detach(), sizes], -1)
+            # Detached between layers, but not before the first: else nothing would teach the start.
+            references = torch.cat([centres.detach() if number else centres, sizes], -1)
             if lifted:
                 references = self._lifted_references(references, boxes)
             position = self.position(_relative(references, boxes))

@@ -47,9 +47,14 @@ class SideNetwork(nn.Module):
                     _convolution(middle, middle, 3, step, groups=middle if config.depthwise else 1),
                     _convolution(middle, width, 1, activation=False),
                 )
+                if stride * step in self.strides
+                else nn.Identity()  # keeps the numbers of the others
             )
         self.encoder_strides = [stride for _, stride in encoder]
-        self.encoders = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels, _ in encoder)
+        self.encoders = nn.ModuleList(
+            nn.Conv2d(channels, width, 1) if stride in self.strides else nn.Identity()
+            for channels, stride in encoder
+        )
         reachable = set(self.side_strides) | set(self.encoder_strides)
         missing = [s for s in self.strides if s not in reachable]
         if missing:

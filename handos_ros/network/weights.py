@@ -7,7 +7,6 @@ half the size, and nothing whose range half precision would cut.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from handos_ros.errors import ModelError
+from handos_ros.files.atomic import whole
 from handos_ros.hand_model.model import HandModel, load_hand_model
 from handos_ros.network.config import HandosConfig, config_from_dict, config_to_dict
 from handos_ros.network.handos import HandosNetwork
@@ -42,9 +42,8 @@ def save_weights(
         "handos.hand_model_hash": network.hand_model_hash,
         **(info or {}),
     }
-    temporary = path.with_name(f".{path.name}.partial")
-    save_file(state, temporary, metadata)
-    os.replace(temporary, path)
+    with whole(path, overwrite=True) as partial:
+        save_file(state, partial, metadata)
 
 
 def load_weights(network: HandosNetwork, path: str | Path) -> None:
@@ -133,7 +132,14 @@ def _read(path: Path) -> tuple[HandosConfig, dict[str, str], dict[str, Tensor]]:
         raise ModelError(f"{path}: not a whole safetensors file: {error}") from None
     if metadata.get("handos.format") != FORMAT:
         raise ModelError(f"{path}: not a weights file of this package, or of another version of it")
-    return config_from_dict(json.loads(metadata["handos.config"])), metadata, state
+    try:
+        described = json.loads(metadata["handos.config"])
+    except (KeyError, ValueError):
+        raise ModelError(f"{path}: its configuration is damaged") from None
+    try:
+        return config_from_dict(described), metadata, state
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
 
 
 def _difference(theirs: Any, ours: Any, where: str = "") -> str:
