@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,10 +19,13 @@ from handos_ros.learning.synthesis.labels import Labels, label
 from handos_ros.learning.synthesis.lighting import draw_lights
 from handos_ros.learning.synthesis.poses import PoseSampler
 from handos_ros.learning.synthesis.render import render
-from handos_ros.learning.synthesis.scene import SceneMaker
+from handos_ros.learning.synthesis.scene import Scene, SceneMaker
 from handos_ros.learning.synthesis.skin import SkinPainter
 from handos_ros.learning.synthesis.skinning import TorchHand
 from handos_ros.learning.synthesis.textures import TEXELS, TextureBank
+
+_AT_ONCE = 4
+"""Pictures drawn at a time on a CPU."""
 
 _APPEARANCE = 4711
 """Seed of the textures and noise, the same for all: what varies by the user's seed is which are used."""
@@ -103,16 +107,30 @@ class SyntheticHands:
         return self.render(range(first, first + batch_size), self.size_of(first))
 
     @torch.no_grad()
-    def render(self, indices: range | list[int], size: tuple[int, int]) -> Batch:
+    def render(self, indices: Sequence[int], size: tuple[int, int]) -> Batch:
         """Render the pictures with these indices at one size (height, width), onto the device.
 
         A picture depends on the seed, its index and the size, not on the others of the batch, but for the
         rounding of sums: 1e-4 px, which on an outline may change the odd pixel. The same batch is the same
         to the bit on a CPU.
         """
-        height, width = size
-        draws = Draws(self.seed, torch.tensor(list(indices), dtype=torch.int64, device=self.device))
-        scene = self._scenes.make(draws.for_part("scene"), height, width)
+        indices = list(indices)
+        numbers = torch.tensor(indices, dtype=torch.int64, device=self.device)
+        scene = self._scenes.make(Draws(self.seed, numbers, "scene"), *size)
+        # Few large steps are best for drawing scenes, and for all on a GPU; pixels want a CPU's cache.
+        step = _AT_ONCE if self.device.type == "cpu" else len(indices)
+        pieces = [
+            self._finish(scene.of_pictures(first, last), Draws(self.seed, numbers[first:last]))
+            for first in range(0, len(indices), step)
+            for last in [min(first + step, len(indices))]
+        ]
+        pictures, k = (torch.cat([piece[i] for piece in pieces]) for i in (0, 1))
+        labels = Labels.cat([piece[2] for piece in pieces])
+        return _batch(pictures, k, labels, [f"synth:{self.seed}:{i}" for i in indices])
+
+    def _finish(self, scene: Scene, draws: Draws) -> tuple[Tensor, Tensor, Labels]:
+        """Light, draw, weather and label scenes: (B, 3, H, W) uint8, (B, 3, 3) and labels."""
+        _, height, width = scene.size
         chosen = choose_backgrounds(draws.for_part("background"), self._backgrounds)
         lights = draw_lights(draws.for_part("light"), self._backgrounds.colour[chosen])
         layer = render(scene, lights, self._bank)
@@ -122,8 +140,7 @@ class SyntheticHands:
             pictures = self._weathering(draws.for_part("weather"), pictures)
         labels = label(scene, layer)
         pictures = pictures.clamp_(0, 255).round_().to(torch.uint8)
-        pictures, k, labels = _mirrored(draws.for_part("mirror").chance(0.5), pictures, scene.k, labels)
-        return _batch(pictures, k, labels, [f"synth:{self.seed}:{i}" for i in indices])
+        return _mirrored(draws.for_part("mirror").chance(0.5), pictures, scene.k, labels)
 
 
 def mirror(pictures: Tensor, k: Tensor, labels: Labels) -> tuple[Tensor, Tensor, Labels]:
@@ -149,7 +166,7 @@ def _mirrored(which: Tensor, pictures: Tensor, k: Tensor, labels: Labels) -> tup
     """Mirror those of the pictures."""
     i = which.nonzero()[:, 0]
     if len(i):
-        some = Labels(**{name: value[i] for name, value in vars(labels).items()})
+        some = labels.select(i)
         pictures[i], k[i], some = mirror(pictures[i], k[i], some)
         for name, value in vars(some).items():
             getattr(labels, name)[i] = value

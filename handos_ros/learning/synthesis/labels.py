@@ -41,6 +41,15 @@ class Labels:
     joints_3d: Tensor
     vertices: Tensor
 
+    @classmethod
+    def cat(cls, parts: list[Labels]) -> Labels:
+        """Pictures one after the other."""
+        return cls(**{name: torch.cat([getattr(p, name) for p in parts]) for name in vars(parts[0])})
+
+    def select(self, index: Tensor) -> Labels:
+        """The pictures that `index` names."""
+        return Labels(**{name: value[index] for name, value in vars(self).items()})
+
 
 def label(scene: Scene, layer: Layer) -> Labels:
     """Label all hands of the scenes."""

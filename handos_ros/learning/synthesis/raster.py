@@ -113,10 +113,11 @@ def _rows(corners: Tensor, picture: Tensor, height: int, width: int) -> _Rows:
 
     first = ay.clamp(0, height).ceil()
     last = cy.clamp(0, height).ceil()
-    table = torch.stack([first, ax, ay, long, bx, by, upper, lower, az, step_x, step_y, nearest, farthest], 1)
+    # One contiguous row per quantity: a CPU's vector units want that.
+    table = torch.stack([first, ax, ay, long, bx, by, upper, lower, az, step_x, step_y, nearest, farthest])
     owner, place = expand((last - first).to(torch.int64).clamp_(min=0))
-    table = table.index_select(0, owner)
-    first, ax, ay, long, bx, by, upper, lower, az, step_x, step_y, nearest, farthest = table.unbind(1)
+    table = table.index_select(1, owner)
+    first, ax, ay, long, bx, by, upper, lower, az, step_x, step_y, nearest, farthest = table
     y = first + place
     left = ax + (y - ay) * long
     right = torch.where(y < by, ax + (y - ay) * upper, bx + (y - by) * lower)

@@ -77,6 +77,18 @@ class Things:
     flipped: Tensor
     materials: Materials
 
+    def of_pictures(self, first: int, last: int) -> tuple[Things, Tensor]:
+        """Those in pictures `first` to `last` - 1, renumbered from 0, and which of these they are."""
+        index = ((self.picture >= first) & (self.picture < last)).nonzero()[:, 0]
+        part = Things(
+            self.mesh,
+            self.points[index],
+            self.picture[index] - first,
+            self.flipped[index],
+            self.materials.select(index),
+        )
+        return part, index
+
 
 @dataclass
 class Scene:
@@ -99,6 +111,21 @@ class Scene:
     side: Tensor
     joints: Tensor
     openness: Tensor
+
+    def of_pictures(self, first: int, last: int) -> Scene:
+        """Pictures `first` to `last` - 1 of the scenes."""
+        hands, index = self.hands.of_pictures(first, last)
+        others, _ = self.others.of_pictures(first, last)
+        return Scene(
+            (last - first, *self.size[1:]),
+            self.k[first:last],
+            hands,
+            others,
+            self.slot[index],
+            self.side[index],
+            self.joints[index],
+            self.openness[index],
+        )
 
 
 class SceneMaker:
