@@ -34,11 +34,27 @@ def main(group: str) -> None:
     """Make the environment of `group` ready."""
     with open(ROOT / "Makefile") as lock:  # two at once in one folder would spoil each other's work
         fcntl.flock(lock, fcntl.LOCK_EX)
+        forget_own_install()
         ros = sourced_ros()
         check_python(ros)
         check_tools()
         make_environment(group, ros)
         build(ros)
+
+
+def forget_own_install() -> None:
+    """Take what tools/env.sh added for install/ out of the environment: it is what is to be built."""
+    own = str(ROOT / "install")
+    for name in (
+        "AMENT_PREFIX_PATH",
+        "CMAKE_PREFIX_PATH",
+        "COLCON_PREFIX_PATH",
+        "PYTHONPATH",
+        "LD_LIBRARY_PATH",
+    ):
+        if name in os.environ:
+            kept = [path for path in os.environ[name].split(os.pathsep) if not path.startswith(own)]
+            os.environ[name] = os.pathsep.join(kept)
 
 
 def sourced_ros() -> str:
@@ -92,7 +108,9 @@ def make_environment(group: str, ros: str) -> None:
         shutil.rmtree(VENV, ignore_errors=True)
         # A sourced ROS brings modules from the system's Python; without one, nothing from there is wanted.
         options = ["--system-site-packages"] if ros else []
-        run([sys.executable, "-m", "venv", *options, str(VENV)], "could not make the virtual environment")
+        # Not sys.executable, which lay in the folder that is gone if that environment was active.
+        python = getattr(sys, "_base_executable", sys.executable)
+        run([python, "-m", "venv", *options, str(VENV)], "could not make the virtual environment")
         home_file.write_text(json.dumps(home))
 
     wanted = digest(ROOT / "constraints.txt", ROOT / "pyproject.toml", ROOT / "setup.py")
@@ -102,15 +120,30 @@ def make_environment(group: str, ros: str) -> None:
         return
     say("installing packages; the first time takes some minutes")
     constraints = ["-c", str(write_constraints(ros))]
-    pip = [str(VENV_PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     extras = EXTRAS[group] + ([] if ros else ["ros"])
-    why = "pip could not install what constraints.txt names; its message is above"
-    run([*pip, *constraints, "setuptools"], why)
+    pip_install(*constraints, "setuptools")
     target = str(ROOT) + (f"[{','.join(extras)}]" if extras else "")
-    run([*pip, *constraints, "--no-build-isolation", "-e", target], why)
+    pip_install(*constraints, "--no-build-isolation", "-e", target)
     if not ros:
         mend_cmake_files()
     stamps[group].write_text(wanted)
+
+
+def pip_install(*arguments: str) -> None:
+    """Run `pip install`; of its hundreds of lines show the large files, or the end where it fails."""
+    pip = [str(VENV_PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
+    process = subprocess.Popen(
+        [*pip, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        large = re.match(r"\s*Downloading \S*?([^/\s]+)\.whl\S* \((\d{2,}\.\d MB|[\d.]+ GB)\)", line)
+        if large:
+            say(f"  {large[1].split('-')[0]}, {large[2]}")
+    if process.wait():
+        sys.stderr.writelines(line for line in lines[-40:] if not line.startswith("WARNING"))
+        raise SetUpError("pip could not install what constraints.txt names; its last words are above")
 
 
 def write_constraints(ros: str) -> Path:
