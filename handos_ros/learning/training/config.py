@@ -123,7 +123,7 @@ class TrainingConfig:
         losses: weight of every loss term.
         seed: of all chance.
         weight_decay: AdamW's, on matrices and convolutions.
-        clip: gradients are scaled down to this norm.
+        clip: gradients are scaled down to this norm, the detector's and the rest's each for itself.
         ema: decay of the moving average of the weights, which is what is evaluated and shipped.
         hands: at most this many hands of a picture are decoded in a step.
         own_boxes: how often a labelled hand is decoded from the detector's box rather than from its

@@ -200,13 +200,31 @@ class _Trainer:
         (loss / self.config.accumulate).backward()
         norm = torch.zeros(())
         if (self.step + 1) % self.config.accumulate == 0:
-            learning = [p for group in self.optimizer.param_groups for p in group["params"]]
-            norm = nn.utils.clip_grad_norm_(learning, self.config.clip)
+            norm = self._clipped()
             if torch.isfinite(norm):
                 self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             self.average.update_parameters(self.network)
         return terms, norm, rate * stage.learning_rate
+
+    def _clipped(self) -> Tensor:
+        """Clip the gradients of the detector and of the rest, each for itself; the norm of all.
+
+        A detector that starts from nothing has gradients a hundred times the decoder's: clipped together,
+        the decoder's would sink to where AdamW's epsilon swallows them.
+        """
+        assert self.optimizer is not None
+        norms = []
+        for part in (True, False):
+            parameters = [
+                p
+                for group in self.optimizer.param_groups
+                if group["detector"] is part
+                for p in group["params"]
+            ]
+            if parameters:
+                norms.append(nn.utils.clip_grad_norm_(parameters, self.config.clip))
+        return torch.stack(norms).norm()
 
     def _evaluate(self, log: _Log) -> None:
         assert self.run.evaluate is not None
@@ -263,7 +281,7 @@ def learning_rate(stage: StageConfig, step: int) -> float:
 
 def _optimizer(network: HandosNetwork, config: TrainingConfig, stage: StageConfig) -> torch.optim.Optimizer:
     """AdamW over what learns; biases, norms and embeddings are not decayed."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -274,11 +292,11 @@ def _optimizer(network: HandosNetwork, config: TrainingConfig, stage: StageConfi
         if in_detector and stage.detector_learning_rate is not None:
             rate = stage.detector_learning_rate
         decay = config.weight_decay if parameter.ndim > 1 and "embedding" not in name else 0.0
-        groups.setdefault((rate, decay), []).append(parameter)
+        groups.setdefault((in_detector, rate, decay), []).append(parameter)
     return torch.optim.AdamW(
         [
-            {"params": parameters, "lr": rate, "base": rate, "weight_decay": decay}
-            for (rate, decay), parameters in groups.items()
+            {"params": parameters, "lr": rate, "base": rate, "weight_decay": decay, "detector": in_detector}
+            for (in_detector, rate, decay), parameters in groups.items()
         ]
     )
 
