@@ -105,7 +105,7 @@ def _load_torch(files: WeightFiles, device: str, mesh: HandModel | None, threads
     if threads is not None:
         torch.set_num_threads(threads)
     backend, mesh = TorchBackend.load(files.safetensors, hand_model=mesh, device=device)
-    return Loaded(backend, mesh, _model_id(files.safetensors))
+    return Loaded(backend, mesh, read_model_id(files.safetensors))
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _choose(files: WeightFiles, device: str) -> str:
     return "onnxruntime"
 
 
-def _model_id(path: Path) -> str:
+def read_model_id(path: Path) -> str:
     """What a safetensors file that torch has read calls its network."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))

@@ -51,6 +51,11 @@ class TorchBackend:
         self._decode = torch.compile(network.decode, dynamic=True) if compiled else network.decode
         self.long_side, self.stride = network.config.long_side, network.config.stride
 
+    @property
+    def network(self) -> HandosNetwork:
+        """What it runs."""
+        return self._network
+
     @classmethod
     def load(
         cls,

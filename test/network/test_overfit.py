@@ -9,6 +9,8 @@ from handos_ros.hand_model.model import load_hand_model
 from handos_ros.hand_model.poses import random_rotations
 from handos_ros.hand_model.posing import pose
 from handos_ros.hands import Camera
+from handos_ros.inference.filtering import match
+from handos_ros.inference.letterbox import Letterbox
 from handos_ros.inference.pipeline import Pipeline
 from handos_ros.inference.torch_backend import TorchBackend
 from handos_ros.learning.sample import Sample, collate
@@ -38,11 +40,17 @@ def labelled_picture(model):
     return sample, camera
 
 
+def predictions(output):
+    """What a layer says of the only picture's hands."""
+    names = ("joints_2d", "joint_logits", "joints_3d", "vertices", "root_2d", "scale")
+    return Predictions(*(None if getattr(output, n) is None else getattr(output, n)[0] for n in names))
+
+
 @pytest.mark.parametrize(("kind", "steps"), [("grounding_dino", 300), ("d_fine", 400)])
 def test_one_picture_is_learned_to_a_pixel_and_a_millimetre(kind, steps):
     model = load_hand_model()
     torch.manual_seed(0)
-    config = tiny_config(kind, width=64, feedforward=128)
+    config = tiny_config(kind, width=64, feedforward=128, vertices="coarse")
     network = HandosNetwork(config, model)
     stir(network.detector)
     sample, camera = labelled_picture(model)
@@ -50,16 +58,17 @@ def test_one_picture_is_learned_to_a_pixel_and_a_millimetre(kind, steps):
     mesh, weights = MeshTopology(torch.tensor(model.faces), torch.tensor(model.template)), LossWeights()
     targets = gather_targets(batch, torch.zeros(2, dtype=torch.long), torch.arange(2))
     seen = network.detect(batch.images)
-    queries = torch.tensor([[0, 1]])
+    candidates = Letterbox.fit(WIDTH, HEIGHT, WIDTH, 32).boxes_to_pixels(seen.boxes[0].numpy())
+    queries = torch.from_numpy(match(sample.boxes.astype(float), candidates))[None]
     network.eval()  # batch statistics of one picture say nothing
     optimiser = torch.optim.AdamW((p for p in network.parameters() if p.requires_grad), lr=2e-3, weight_decay=0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps, pct_start=0.1)
     for _ in range(steps):
-        out = network.decode(seen, queries, batch.boxes, batch.picture_size)
-        predictions = Predictions(
-            out.joints_2d[0], out.joint_logits[0], out.joints_3d[0], out.vertices[0], out.root_2d[0], out.scale[0]
+        out = network.decode(seen, queries, batch.boxes, batch.picture_size, all_layers=True)
+        loss = sum(
+            weighted_sum(hand_losses(predictions(layer), targets, weights, mesh), weights)
+            for layer in (*out.earlier, out)
         )
-        loss = weighted_sum(hand_losses(predictions, targets, weights, mesh), weights)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
