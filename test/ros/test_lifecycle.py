@@ -211,9 +211,8 @@ def test_missing_weights_are_an_error_line_and_no_end(rig):
     from ros.rig import environment
 
     command = [sys.executable, "-m", "handos_ros.ros.node", "--ros-args", "-p", "weights:=/nowhere/weights"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment()
-    ) as node:
+    node = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment())
+    try:
         assert rig.state() == State.PRIMARY_STATE_UNCONFIGURED
         diagnostics = rig.listen(DiagnosticArray, "/diagnostics")
         assert rig.spin_until(lambda: diagnostics and diagnostics[-1].status[0].level == b"\x02", 5)
@@ -221,6 +220,8 @@ def test_missing_weights_are_an_error_line_and_no_end(rig):
         assert rig.state() == State.PRIMARY_STATE_UNCONFIGURED
         node.send_signal(signal.SIGINT)
         text = node.communicate(timeout=5)[0].decode()
+    finally:
+        node.kill()
     assert node.returncode == 0
     assert re.search(r"\[ERROR\].*cannot configure.*/nowhere/weights", text) and "Traceback" not in text
 
