@@ -9,6 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+_BLOCK = 128
+"""Numbers hashed ahead."""
+
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64; this and the next two: splitmix64
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
@@ -28,6 +31,7 @@ class Draws:
         digest = hashlib.blake2b(f"{seed}/{part}".encode(), digest_size=8).digest()
         self._state = _mix(_mix(indices * _GOLDEN) ^ int.from_bytes(digest, "little", signed=True))
         self._drawn = 0
+        self._ready = torch.empty(len(indices), 0, device=indices.device)
 
     def for_part(self, name: str) -> Draws:
         """The numbers of a named part of the same pictures."""
@@ -36,10 +40,15 @@ class Draws:
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """(B, *shape) float32 in [low, high)."""
         count = math.prod(shape)
-        counter = torch.arange(self._drawn, self._drawn + count, device=self._state.device)
-        self._drawn += count
-        bits = _mix(self._state[:, None] + counter * _GOLDEN) >> 40 & 0xFFFFFF
-        return (bits.to(torch.float32) * ((high - low) / (1 << 24)) + low).reshape(-1, *shape)
+        missing = count - self._ready.shape[1]
+        if missing > 0:
+            # Many at once: a hash is a dozen small steps, whatever it yields.
+            counter = torch.arange(self._drawn, self._drawn + max(missing, _BLOCK), device=self._state.device)
+            self._drawn += len(counter)
+            bits = _mix(self._state[:, None] + counter * _GOLDEN) >> 40 & 0xFFFFFF
+            self._ready = torch.cat([self._ready, bits.to(torch.float32) / (1 << 24)], 1)
+        taken, self._ready = self._ready[:, :count], self._ready[:, count:]
+        return (taken * (high - low) + low).reshape(-1, *shape)
 
     def normal(self, *shape: int, limit: float = 2.5) -> Tensor:
         """(B, *shape) float32, mean 0, deviation about 1, cut off at +-`limit`."""

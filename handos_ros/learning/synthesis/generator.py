@@ -24,7 +24,7 @@ from handos_ros.learning.synthesis.skin import SkinPainter
 from handos_ros.learning.synthesis.skinning import TorchHand
 from handos_ros.learning.synthesis.textures import TEXELS, TextureBank
 
-_AT_ONCE = 4
+_AT_ONCE = 8
 """Pictures drawn at a time on a CPU."""
 
 _APPEARANCE = 4711

@@ -97,7 +97,7 @@ class SkinPainter:
         step = self.atlas.metres / t
         slope_u = torch.gradient(height, dim=1)[0] / step[0] / STEEPEST
         slope_v = torch.gradient(height, dim=0)[0] / step[1] / STEEPEST
-        maps = [x.reshape(t, t) for x in (pigment, redness, palm * (1 - nail), nail)]
+        maps = [x.reshape(t, t) for x in (pigment, redness, self._light * (1 - nail), nail)]
         return torch.stack([*maps, slope_u, slope_v], -1).clamp(-1, 1)
 
     def _locate(self) -> None:
@@ -121,7 +121,8 @@ class SkinPainter:
         side = (offset * self._aside).sum(-1).flatten(1)[n, finger] / radius[f, 0]
         on_palm = torch.sigmoid((p[:, 2] + 0.002) / 0.003)
         self._palm = on_finger * torch.sigmoid((up - 0.05) * 5) + (1 - on_finger) * on_palm
-        back = 1 - self._palm
+        # Towards the arm the palm's colour fades: the arm's skin has none of it.
+        self._light = self._palm * torch.sigmoid((p[:, 1] - 0.010) / 0.006)
 
         last = part == 2
         centre, half = 0.72, 0.3
@@ -144,7 +145,9 @@ class SkinPainter:
         )
         bending = torch.exp(-((d / 0.007) ** 2)) * on_finger
         knuckles = torch.cdist(p, self._joints[[5, 9, 13, 17]]).amin(1)
-        self._knuckles = torch.maximum(bending, torch.exp(-(((knuckles - 0.01) / 0.008) ** 2)) * back)
+        self._knuckles = torch.maximum(
+            bending, torch.exp(-(((knuckles - 0.01) / 0.008) ** 2)) * (1 - self._palm)
+        )
 
         line = torch.exp(-((d / 0.0007) ** 2)) + 0.6 * torch.exp(-(((d - 0.002) / 0.0006) ** 2))
         base = torch.exp(-(((t - 0.45 * length) / 0.0008) ** 2)) * (part == 0) * (f > 0)
@@ -169,7 +172,7 @@ class SkinPainter:
             ((-0.03, 0.0), (0.0, 0.002), (0.03, 0.0)),
             ((-0.03, -0.005), (0.0, -0.003), (0.03, -0.005)),
         ]
-        t = torch.linspace(0, 1, 40)[:, None]
+        t = torch.linspace(0, 1, 100)[:, None]
         result = torch.zeros(len(self._points))
         for a, b, c in lines:
             a, b, c = (torch.tensor([float(x) for x in q]) for q in (a, b, c))
