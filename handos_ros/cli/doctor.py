@@ -40,7 +40,6 @@ _REQUIRED = {
 
 _OPTIONAL = {
     "rosbags": ("rosbags", "for `handos bag`"),
-    "rosbags-image": ("rosbags-image", "for `handos bag`"),
     "pandas": ("'handos_ros[table]'", "for `handos bag --table`"),
     "pyarrow": ("'handos_ros[table]'", "for `handos bag --table`"),
     "torch": ("'handos_ros[torch]'", "to use a GPU, and to train"),
