@@ -58,7 +58,7 @@ def by_part(args):
 
     size = (args.side, args.side)
     hands.render(range(args.batch), size)
-    spent = defaultdict(float)
+    spent: defaultdict[str, float] = defaultdict(float)
     timed(generator, "render", WHOLE_RENDER, spent, clock)
     for part, owner, name in PARTS:
         timed(owner, name, part, spent, clock)
@@ -117,9 +117,7 @@ def main():
     parser.add_argument("--backgrounds", help="folder of photographs (default: drawn ones)")
     args = parser.parse_args()
     load = os.getloadavg()[0]
-    print(
-        f"{args.device}, {os.cpu_count()} cores, load before the start {load:.1f}, torch {torch.__version__}\n"
-    )
+    print(f"{args.device}, {os.cpu_count()} cores, load before {load:.1f}, torch {torch.__version__}\n")
     if args.device == "cpu":
         together(args)
     by_part(args)

@@ -16,6 +16,9 @@ from handos_ros.learning.synthesis.rotations import frame
 IN_PALM, IN_FINGERS = 0.11, 0.09
 """Shares of hands that hold something."""
 
+COMBINED = 0.35
+"""Share of held objects that have a handle or a knob."""
+
 _STEPS = 12
 _OPEN, _CLOSED = ((-12.0, 4, 2), (82.0, 100, 60))
 _THUMB_OPEN, _THUMB_CLOSED = ((0.0, 30, -8, -5), (34.0, 33, 45, 50))
@@ -26,7 +29,7 @@ class Held:
     """Objects in hands, in the hand's own frame.
 
     Attributes:
-        hand: (M,) which of the hands holds it.
+        hand: (M,) which of the hands holds it; objects of two parts come twice.
         points: (M, lathe points, 3) m.
     """
 
@@ -99,11 +102,39 @@ def draw_grips(
         centre[tips] = centre[tips] + (turn[:, :, 1] * slide[:, None])[tips]
 
     held = torch.cat([palm, tips])
+    more = draws.uniform(hands, 3).reshape(n, 3)
     points = turned_object(
         shape[held], numbers[held, 6:8], half[held], square[held], torch.zeros_like(square[held])
     )
+    twofold = held[more[held, 0] < COMBINED]
+    points = torch.cat([points, _second_parts(half[twofold], more[twofold])])
+    held = torch.cat([held, twofold])
     points = points @ turn[held].transpose(1, 2) + centre[held, None]
     return flexion, abduction, Held(held, points)
+
+
+def _second_parts(half: Tensor, numbers: Tensor) -> Tensor:
+    """(N, lathe points, 3) handles and knobs for objects of half sizes (N, 3)."""
+    radius, length = half[:, 0], half[:, 1]
+    handle = numbers[:, 1] < 0.5
+    bend = torch.where(handle, 3.6, 0.0)
+    arc = torch.minimum(0.9 * length, 0.015 + 0.8 * radius)
+    thick = 0.12 * arc + 0.002
+    knob = radius * (0.5 + 0.8 * numbers[:, 2])
+    size = torch.where(
+        handle[:, None], torch.stack([thick, arc, thick], 1), torch.stack([knob, 0.3 * length, knob], 1)
+    )
+    # A handle's ends bend back to the object's side; a knob sits on its end.
+    sag = (1 - torch.cos(bend / 2)) * 2 * arc / bend.clamp(min=1e-3)
+    zero = torch.zeros_like(sag)
+    place = torch.where(
+        handle[:, None],
+        torch.stack([-(0.95 * radius + sag), zero, zero], 1),
+        torch.stack([zero, 1.2 * length, zero], 1),
+    )
+    shape = torch.where(handle, SHAPES.index("can"), (3 * numbers[:, 2]).long())
+    points = turned_object(shape, numbers[:, 1:3], size, torch.ones_like(sag), bend)
+    return points + place[:, None]
 
 
 def _close(

@@ -82,8 +82,9 @@ def test_a_pinch_closes(sampler):
 def test_hands_close_around_what_they_hold(sampler):
     flexion, abduction = sampler.draw(Draws(5, torch.arange(200)), 1)
     flexion, abduction, held = draw_grips(sampler, Draws(6, torch.arange(200)), 1, flexion, abduction)
-    assert 20 < len(held.hand) < 70
-    assert len(set(held.hand.tolist())) == len(held.hand)
+    holding = set(held.hand.tolist())
+    assert 20 < len(holding) < 70
+    assert len(holding) < len(held.hand) <= 2 * len(holding)  # some have handles
     tails = sampler.hand.bones(sampler.hand.rotations(flexion, abduction)).tails[held.hand]
     tips = tails[:, sampler.phalanges[:, 2]]
     distance = torch.cdist(tips, held.points).amin((1, 2))

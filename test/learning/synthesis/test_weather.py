@@ -25,10 +25,8 @@ def test_jpeg_does_what_libjpeg_does():
     for quality in (20, 50, 90):
         mine = compress(tensor, torch.tensor([float(quality)]))[0].permute(1, 2, 0).numpy()
         options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-        theirs = cv2.imdecode(cv2.imencode(".jpg", picture[..., ::-1], options)[1], cv2.IMREAD_COLOR)[
-            ..., ::-1
-        ]
-        theirs = np.asarray(theirs, float)
+        coded = cv2.imencode(".jpg", picture[..., ::-1], options)[1]
+        theirs = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), float)[..., ::-1]
         damage = np.abs(theirs - picture).mean()
         assert np.abs(mine - theirs).mean() < 0.25 * damage
         assert abs(np.abs(mine - picture).mean() / damage - 1) < 0.1
