@@ -80,7 +80,9 @@ class InteractiveDecoder(nn.Module):
         # Expansion.
         self.first_norm, self.last_norm = nn.LayerNorm(query_channels), nn.LayerNorm(query_channels)
         self.instance = nn.Linear(2 * query_channels, width)
-        self.joint_embedding = nn.Parameter(torch.randn(NUM_JOINTS, width) * 0.1)
+        # As large as what they are added to: with embeddings ten times smaller, queries of one hand start
+        # nearly alike, and one picture takes many times as long to learn by heart.
+        self.joint_embedding = nn.Parameter(torch.randn(NUM_JOINTS, width))
         self.joint_size = nn.Parameter(torch.full((NUM_JOINTS, 2), -1.0))
         self.joint_start = mlp(width, width, 2, last_zero=True)
 
@@ -94,7 +96,7 @@ class InteractiveDecoder(nn.Module):
         self.lifting = nn.Parameter(torch.cat([camera_row, lifting]))
         # Vertices under the same bones have the same row: without a mark of their own, palm and back of
         # the hand would start as one query.
-        self.lifted_embedding = nn.Parameter(torch.randn(1 + self.num_lifted, width) * 0.1)
+        self.lifted_embedding = nn.Parameter(torch.randn(1 + self.num_lifted, width))
 
         # Heads, shared by all layers.
         self.joint_move = mlp(width, width, 2, last_zero=True)
