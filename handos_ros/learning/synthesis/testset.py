@@ -8,7 +8,7 @@ from handos_ros.hand_model.model import HandModel
 from handos_ros.learning.synthesis.generator import SynthesisConfig, SyntheticHands
 
 SEED = 20_000_003
-"""Far from the seeds that anybody trains with; training refuses it."""
+"""Far from the seeds that anybody trains with (training renders with seed 0)."""
 COUNT = 1000
 
 
