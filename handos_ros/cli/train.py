@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from handos_ros.cli import common
@@ -19,19 +20,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", required=True, metavar="DIR", help="checkpoints, metrics and weights go there"
     )
     parser.add_argument(
-        "--minutes", type=float, metavar="M", help="stop after so long, with a checkpoint (default: never)"
+        "--minutes", type=_amount, metavar="M", help="stop after so long, with a checkpoint (default: never)"
     )
     parser.add_argument(
         "--device",
+        choices=("auto", "cpu", "cuda"),
         default="auto",
-        metavar="auto|cpu|cuda",
         help="where to train (default: a GPU if there is one)",
     )
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes that make batches (default: by the machine)"
+        "--workers", type=_count, metavar="N", help="processes that make batches (default: by the machine)"
     )
     parser.add_argument(
         "--checkpoint-every", type=common.positive, default=500, metavar="STEPS", help="(default: 500)"
+    )
+    parser.add_argument(
+        "--initial",
+        metavar="FILE",
+        help="begin with these weights, of the same network (`initial` in CONFIG)",
     )
     parser.add_argument("--hand-model", metavar="FILE", help="your own MANO file, where the network needs it")
     parser.add_argument(
@@ -56,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     from handos_ros.network.config import load_config
 
     config = load_training_config(args.config)
+    if args.initial:
+        config = replace(config, initial=args.initial)
     wanted = load_config(config.network).hand_model
     if wanted == "mano" and not args.hand_model:
         raise ModelError(f"{config.network} predicts MANO's mesh: give your own MANO file with --hand-model")
@@ -63,9 +71,13 @@ def run(args: argparse.Namespace) -> int:
     device = args.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("torch finds no GPU on this machine: train with --device cpu, or look at nvidia-smi")
     workers = args.workers
     if workers is None:
-        workers = max(1, (os.cpu_count() or 2) - (device != "cpu"))
+        # The processes of torchrun on one machine share its cores.
+        cores = (os.cpu_count() or 2) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        workers = max(1, cores - (device != "cpu"))
     monitor = monitor_from(config.monitor, hand_model)
     bounds = Run(
         Path(args.output),
@@ -78,10 +90,28 @@ def run(args: argparse.Namespace) -> int:
         progress=not args.quiet,
     )
     if args.dry_run:
-        print(check(config, hand_model, bounds))
+        lines = check(config, hand_model, bounds)
+        if int(os.environ.get("RANK", "0")) == 0:
+            print(lines)
         return 0
     finished = train(config, hand_model, bounds)
     if int(os.environ.get("RANK", "0")) == 0:
         state = "finished" if finished else "stopped; the same command goes on from its checkpoint"
         print(f"{state}: {Path(args.output) / 'weights.safetensors'}")
     return 0
+
+
+def _amount(text: str) -> float:
+    """An option's value above 0."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def _count(text: str) -> int:
+    """An option's value that is a whole number from 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return value

@@ -31,12 +31,13 @@ def save_checkpoint(folder: str | Path, step: int, state: dict[str, Any], keep: 
     """
     folder = Path(folder)
     target = folder / f"step-{step:08d}"
-    partial = folder / f".{target.name}.partial"
+    partial, replaced = folder / f".{target.name}.partial", folder / f".{target.name}.replaced"
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getbuffer()
     try:
-        shutil.rmtree(partial, ignore_errors=True)
+        for left_over in (partial, replaced):
+            shutil.rmtree(left_over, ignore_errors=True)
         partial.mkdir(parents=True)
         pieces = []
         for number, start in enumerate(range(0, len(data), PIECE)):
@@ -45,8 +46,10 @@ def save_checkpoint(folder: str | Path, step: int, state: dict[str, Any], keep: 
             _write(partial / name, piece)
             pieces.append({"name": name, "sha256": hashlib.sha256(piece).hexdigest()})
         _write(partial / _MANIFEST, json.dumps({"step": step, "pieces": pieces}, indent=1).encode())
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():
+            os.replace(target, replaced)
         os.replace(partial, target)
+        shutil.rmtree(replaced, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise DataError(f"{target}: cannot write the checkpoint: {error.strerror}") from None

@@ -10,7 +10,7 @@ from typing import Any
 from handos_ros.errors import DataError
 from handos_ros.learning.datasets import DATASETS
 from handos_ros.learning.training.losses import LossWeights
-from handos_ros.network.config import build_config
+from handos_ros.network.config import build_config, shipped_configs
 
 _RECIPES = Path(__file__).with_name("recipes")
 SOURCE_KINDS = ("coco", "negatives", "synthesis", *DATASETS)
@@ -86,6 +86,8 @@ class StageConfig:
             raise DataError(f"stage {self.name}: neither the detector nor the decoder learns")
         if self.steps < 1 or self.batch < 1 or not 0 <= self.decay <= 1:
             raise DataError(f"stage {self.name}: steps and batch must be positive, decay within 0 and 1")
+        if self.learning_rate <= 0 or (self.detector_learning_rate or 1) <= 0 or self.warmup < 0:
+            raise DataError(f"stage {self.name}: learning rates must be positive, warmup not negative")
         if any(len(size) != 2 or min(size) < 32 for size in self.sizes) or not self.sizes:
             raise DataError(f"stage {self.name}: sizes must be pairs of height and width, at least 32")
 
@@ -130,6 +132,10 @@ class TrainingConfig:
             labelled box, disturbed.
         accumulate: steps whose gradients are added up before the weights move.
         mosaic: how often four photographs make one.
+        mirror: how often a photograph is mirrored, its hands changing sides.
+        initial: weights to begin with, of the same network configuration: those of a run before, as the
+            full model of HandOS begins with those of the 2D model. A run that goes on from its own
+            checkpoint does not look at them again.
         monitor: what the run is measured on as it goes.
     """
 
@@ -145,6 +151,8 @@ class TrainingConfig:
     own_boxes: float = 0.6
     accumulate: int = 1
     mosaic: float = 0.15
+    mirror: float = 0.5
+    initial: str = ""
     monitor: MonitorConfig | None = None
 
     def __post_init__(self) -> None:
@@ -152,6 +160,19 @@ class TrainingConfig:
             raise DataError("a training run needs at least one source and one stage")
         if not 0 <= self.ema < 1 or self.clip <= 0 or self.hands < 1 or self.accumulate < 1:
             raise DataError("ema must be in [0, 1); clip, hands and accumulate must be positive")
+        for name in ("own_boxes", "mosaic", "mirror"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise DataError(f"{name} must be from 0 to 1, got {getattr(self, name):g}")
+        if self.weight_decay < 0 or min(vars(self.losses).values()) < 0:
+            raise DataError("weight_decay and the weights of losses must not be negative")
+        if len({stage.name for stage in self.stages}) < len(self.stages):
+            raise DataError("stages must have names of their own")
+        for stage in self.stages:
+            if stage.steps % self.accumulate:
+                raise DataError(
+                    f"stage {stage.name}: steps ({stage.steps}) must be a multiple of accumulate "
+                    f"({self.accumulate}), or its last gradients would never be used"
+                )
 
 
 def load_training_config(path: str | Path) -> TrainingConfig:
@@ -171,19 +192,30 @@ def load_training_config(path: str | Path) -> TrainingConfig:
         data = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot read the training configuration: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not YAML: {error}") from None
     if isinstance(data, dict):
-        for part in [*(data.get("sources") or []), data.get("monitor")]:
-            for key in ("annotations", "images"):
-                if isinstance(part, dict) and part.get(key):
-                    part[key] = str((path.parent / _expanded(str(part[key]), path)).resolve())
-        for source in data.get("sources") or []:
-            settings = source.get("settings") if isinstance(source, dict) else None
-            for key, value in (settings or {}).items():
-                if isinstance(value, str) and "$" in value:
-                    settings[key] = _expanded(value, path)
+        _resolve_paths(data, path)
     return build_config(TrainingConfig, data, str(path), DataError)
+
+
+def _resolve_paths(data: dict[str, Any], origin: Path) -> None:
+    """Make the paths in it absolute, in place. What is not as it should be is left for others to name."""
+    if data.get("network") not in shipped_configs():
+        _resolve(data, ("network",), origin)
+    _resolve(data, ("initial",), origin)
+    _resolve(data.get("monitor"), ("annotations", "images"), origin)
+    sources = data.get("sources")
+    for source in sources if isinstance(sources, list) else ():
+        _resolve(source, ("annotations", "images"), origin)
+        if isinstance(source, dict):
+            _resolve(source.get("settings"), ("backgrounds",), origin)
+
+
+def _resolve(part: Any, keys: tuple[str, ...], origin: Path) -> None:
+    for key in keys:
+        if isinstance(part, dict) and isinstance(part.get(key), str) and part[key]:
+            part[key] = str((origin.parent / _expanded(part[key], origin)).resolve())
 
 
 def _expanded(text: str, origin: Path) -> str:

@@ -6,6 +6,7 @@ worker processes.
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from handos_ros.errors import DataError
+from handos_ros.errors import DataError, HandosError
 from handos_ros.learning.datasets import open_dataset
 from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
 from handos_ros.learning.datasets.reading import read_picture
@@ -78,7 +79,7 @@ class Mixture(Dataset):
         rng = np.random.default_rng([self.config.seed, self.number, step, self.rank])
         height, width = self.stage.sizes[rng.integers(len(self.stage.sizes))]
         counts = _apportion(self.shares, self.stage.batch, rng)
-        augmentation = Augmentation(size=(height, width))
+        augmentation = Augmentation(size=(height, width), mirror=self.config.mirror)
         samples: list[Sample] = []
         batches: list[Batch] = []
         for config, source, count in zip(self.config.sources, self.sources, counts, strict=True):
@@ -106,21 +107,42 @@ class Mixture(Dataset):
         return replace(sample, image=np.zeros_like(sample.image), exhaustive=True).select([])
 
     def loader(self, first: int, last: int, workers: int, *, pin: bool = False) -> Iterator[Batch]:
-        """The batches of steps `first` to `last` - 1, made ahead in worker processes."""
-        return iter(
-            DataLoader(
-                self,
-                batch_size=None,
-                sampler=range(first, last),
-                num_workers=workers,
-                pin_memory=pin,
-                prefetch_factor=4 if workers else None,
-                worker_init_fn=_one_thread,
-                # A plain fork copies OpenCV's and torch's thread pools in whatever state they are in, and
-                # hangs in them.
-                multiprocessing_context="forkserver" if workers else None,
-            )
+        """The batches of steps `first` to `last` - 1, made ahead in worker processes.
+
+        Raises:
+            DataError: as the sources do, in its turn, without the worker's stack trace.
+        """
+        # A plain fork copies OpenCV's and torch's thread pools in whatever state they are in, and hangs in
+        # them. The server has only imported this module, once for all workers of all stages.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        loader = DataLoader(
+            _Told(self),
+            batch_size=None,
+            sampler=range(first, last),
+            num_workers=workers,
+            pin_memory=pin,
+            prefetch_factor=4 if workers else None,
+            worker_init_fn=_one_thread,
+            multiprocessing_context=context if workers else None,
         )
+        for batch in loader:
+            if isinstance(batch, HandosError):
+                raise batch
+            yield batch
+
+
+class _Told(Dataset):
+    """A mixture that hands errors over as values: a worker's exception arrives wrapped in its stack trace."""
+
+    def __init__(self, mixture: Mixture) -> None:
+        self.mixture = mixture
+
+    def __getitem__(self, step: int) -> Batch | HandosError:
+        try:
+            return self.mixture[step]
+        except HandosError as error:
+            return error
 
 
 def _open(config: SourceConfig) -> Any:
@@ -155,7 +177,9 @@ def _one_thread(_worker: int) -> None:
 
     import cv2
 
-    # Ctrl-C reaches the whole group of processes; the loop ends its workers itself.
+    # Ctrl-C, and the SIGTERM of `timeout` and of cluster schedulers, reach the whole group of processes; the
+    # loop ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

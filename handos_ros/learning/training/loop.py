@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from handos_ros.errors import DataError
+from handos_ros.files.atomic import naming
 from handos_ros.hand_model.model import HandModel
 from handos_ros.learning.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from handos_ros.learning.training.config import StageConfig, TrainingConfig
@@ -26,7 +27,7 @@ from handos_ros.learning.training.losses import MeshTopology
 from handos_ros.learning.training.stages import StageStep
 from handos_ros.network.config import config_from_dict, config_to_dict, load_config
 from handos_ros.network.handos import HandosNetwork
-from handos_ros.network.weights import save_weights
+from handos_ros.network.weights import load_weights, save_weights
 
 
 @dataclass
@@ -74,8 +75,12 @@ def check(config: TrainingConfig, hand_model: HandModel, run: Run) -> str:
     Raises:
         DataError: as `train`.
     """
-    lines = []
     trainer = _Trainer(config, hand_model, run)
+    mixture = Mixture(config, config.stages[0], num_vertices=len(hand_model.template))
+    lines = [
+        f"{source.kind}: {_extent(opened)}, {share:.0%} of every batch"
+        for source, opened, share in zip(config.sources, mixture.sources, mixture.shares, strict=True)
+    ]
     for number, stage in enumerate(config.stages):
         trainer.stage, trainer.step = number, 0
         trainer.network.detector.freeze(not stage.detector)
@@ -97,6 +102,15 @@ def check(config: TrainingConfig, hand_model: HandModel, run: Run) -> str:
     return "\n".join(lines)
 
 
+def _extent(source: Any) -> str:
+    """How many pictures, once the first and the last of them have been read."""
+    if not hasattr(source, "__len__"):
+        return "rendered"
+    for index in (0, len(source) - 1):
+        source[index]
+    return f"{len(source)} pictures"
+
+
 class _Trainer:
     def __init__(self, config: TrainingConfig, hand_model: HandModel, run: Run) -> None:
         self.config, self.hand_model, self.run = config, hand_model, run
@@ -110,6 +124,10 @@ class _Trainer:
             torch.distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
         torch.manual_seed(config.seed)
         self.network = HandosNetwork(load_config(config.network), hand_model, frozen=False).to(self.device)
+        self._check_sizes()
+        resumes = newest_checkpoint(run.output / "checkpoints") is not None
+        if config.initial and not resumes:
+            load_weights(self.network, config.initial)
         self.average = AveragedModel(
             self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
         )
@@ -119,11 +137,12 @@ class _Trainer:
         self.stage, self.step, self.total = 0, 0, 0
         self.optimizer: torch.optim.Optimizer | None = None
         self.loaded: dict[str, Any] | None = None
-        if newest_checkpoint(run.output / "checkpoints"):
+        if resumes:
             self._resume()
 
     def train(self) -> bool:
-        self.run.output.mkdir(parents=True, exist_ok=True)
+        with naming(self.run.output):
+            self.run.output.mkdir(parents=True, exist_ok=True)
         end = None if self.run.minutes is None else time.monotonic() + 60 * self.run.minutes
         finished = True
         try:
@@ -148,7 +167,11 @@ class _Trainer:
         self.network.train()
         self.optimizer = _optimizer(self.network, self.config, stage)
         if self.loaded is not None:
-            self.optimizer.load_state_dict(self.loaded["optimizer"])
+            try:
+                self.optimizer.load_state_dict(self.loaded["optimizer"])
+            except ValueError as error:
+                folder = self.run.output / "checkpoints"
+                raise DataError(f"{folder}: stage {stage.name} learned other things: {error}") from None
             self.loaded = None
         step_module: nn.Module = StageStep(self.network, self.config, stage, self.mesh)
         if self.world > 1:
@@ -236,6 +259,8 @@ class _Trainer:
         assert self.optimizer is not None
         state = {
             "config": config_to_dict(self.network.config),
+            "hand_model": self.network.hand_model_hash,
+            "stages": [stage.name for stage in self.config.stages],
             "stage": self.stage + stage_done,
             "step": 0 if stage_done else self.step,
             "total": self.total,
@@ -252,6 +277,16 @@ class _Trainer:
         try:
             if config_from_dict(state["config"]) != self.network.config:
                 raise DataError(f"{folder}: the checkpoint is of another network configuration")
+            if state["hand_model"] != self.network.hand_model_hash:
+                raise DataError(f"{folder}: the checkpoint is of another hand model")
+            ours = [stage.name for stage in self.config.stages]
+            # Stages to come may be added, dropped or renamed; those begun must be the same.
+            begun = state["stages"][: state["stage"] + (state["optimizer"] is not None)]
+            if begun != ours[: len(begun)]:
+                raise DataError(
+                    f"{folder}: the checkpoint is of another run, with the stages "
+                    f"{', '.join(state['stages'])}; choose another output"
+                )
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
             self.stage, self.step, self.total = state["stage"], state["step"], state["total"]
@@ -260,7 +295,18 @@ class _Trainer:
         self.loaded = state if state["optimizer"] is not None else None
 
     def _due(self) -> bool:
-        return self.step % self.run.checkpoint_every == 0 and self.step % self.config.accumulate == 0
+        group, every = self.config.accumulate, self.run.checkpoint_every
+        return self.step % group == 0 and self.step // every > (self.step - group) // every
+
+    def _check_sizes(self) -> None:
+        stride = self.network.config.stride
+        for stage in self.config.stages:
+            for height, width in stage.sizes:
+                if height % stride or width % stride:
+                    raise DataError(
+                        f"stage {stage.name}: sizes has {height} x {width}; the network needs multiples of "
+                        f"{stride}"
+                    )
 
     def _all_agree(self, stopped: bool) -> bool:
         """Whether any process wants to stop: then all do, at the same step."""
@@ -309,12 +355,14 @@ class _Log:
     def __init__(self, folder: Path, stage: StageConfig, first: int, progress: bool, writes: bool) -> None:
         from tqdm import tqdm
 
-        self.file = open(folder / "metrics.jsonl", "a", encoding="utf-8") if writes else None  # noqa: SIM115
-        self.board = None
+        self.folder = folder
+        self.file = self.board = None
         if writes:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(str(folder / "tensorboard"))
+            with naming(folder):
+                self.file = open(folder / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+                self.board = SummaryWriter(str(folder / "tensorboard"))
         self.stage = stage
         self.bar = tqdm(total=stage.steps, initial=first, desc=stage.name, disable=not progress, unit="step")
         self.sums: dict[str, Tensor] = {}
@@ -347,17 +395,19 @@ class _Log:
             return
         clean = {k: (v if math.isfinite(v) else None) for k, v in values.items()}
         line = {"step": total, "stage": self.stage.name, "time": round(time.time(), 1), **clean}
-        self.file.write(json.dumps(line) + "\n")
-        self.file.flush()
-        for name, value in values.items():
-            self.board.add_scalar(name, value, total)
+        with naming(self.folder):
+            self.file.write(json.dumps(line) + "\n")
+            self.file.flush()
+            for name, value in values.items():
+                self.board.add_scalar(name, value, total)
 
     def close(self) -> None:
         self.bar.close()
-        if self.file is not None:
-            self.file.close()
-        if self.board is not None:
-            self.board.close()
+        for target in (self.file, self.board):
+            # What could not be written has been said by then.
+            with suppress(OSError):
+                if target is not None:
+                    target.close()
 
 
 @contextmanager
