@@ -31,8 +31,9 @@ _D_FINE = {
     **_ENCODER,
     "freeze_backbone_batch_norms": False,
     "backbone_config": {
-        "model_type": "hgnet_v2", "embedding_size": 8, "depths": [1, 1, 1, 1], "hidden_sizes": [16, 16, 24, 32],
-        "stem_channels": [3, 8, 8], "stage_in_channels": [8, 16, 16, 24], "stage_mid_channels": [8, 8, 8, 8],
+        "model_type": "hgnet_v2", "embedding_size": 8, "depths": [1, 1, 1, 1],
+        "hidden_sizes": [16, 16, 24, 32], "stem_channels": [3, 8, 8], "stage_in_channels": [8, 16, 16, 24],
+        "stage_mid_channels": [8, 8, 8, 8],
         "stage_out_channels": [16, 16, 24, 32], "stage_num_blocks": [1, 1, 1, 1],
         "stage_downsample": [False, True, True, True], "stage_light_block": [False, False, True, True],
         "stage_kernel_size": [3, 3, 5, 5], "stage_numb_of_layers": [1, 1, 1, 1],
@@ -63,7 +64,7 @@ KINDS = tuple(SETTINGS)
 
 
 def tiny_config(kind="d_fine", *, settings=None, **decoder):
-    """The shape of `handos` for Grounding DINO and of `handos_lite` for the others; keywords go to the decoder."""
+    """Shaped as `handos` for Grounding DINO, else as `handos_lite`; keywords go to the decoder."""
     full = kind == "grounding_dino"
     return config_from_dict(
         {

@@ -39,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_model_arguments(parser)
     group = parser.add_argument_group("what is measured")
     group.add_argument(
-        "--random", action="store_true", help="random weights: nothing but the model's configuration is needed"
+        "--random",
+        action="store_true",
+        help="random weights: nothing but the model's configuration is needed",
     )
     group.add_argument(
         "--hands", type=_numbers, default=(0, 1, 2, 5, 10), metavar="N,N", help="(default: 0,1,2,5,10)"
@@ -49,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--repeats", type=common.positive, default=50, metavar="N", help="(default: 50)")
     group.add_argument("--warm-up", type=int, default=5, metavar="N", help="pictures before (default: 5)")
-    group.add_argument("--threads", type=common.positive, metavar="N", help="CPU threads (default: a good choice)")
+    group.add_argument(
+        "--threads", type=common.positive, metavar="N", help="CPU threads (default: a good choice)"
+    )
     group.add_argument("--json", metavar="FILE", help="also write all numbers there")
     parser.add_argument("--overwrite", action="store_true", help="replace the json file if it is there")
 
@@ -151,7 +155,9 @@ def _hand_model(args: argparse.Namespace, config: HandosConfig, notes: list[str]
 def _costs(args: argparse.Namespace, pipeline: Pipeline, network: Any, notes: list[str]) -> dict[str, Cost]:
     """Parameters and operations of each part; empty, with a note, where they cannot be counted."""
     if find_spec("torch") is None or find_spec("transformers") is None:
-        notes.append("parameters and FLOPs are counted where torch is installed: pip install 'handos_ros[torch]'")
+        notes.append(
+            "parameters and FLOPs are counted where torch is installed: pip install 'handos_ros[torch]'"
+        )
         return {}
     from handos_ros.inference.letterbox import Letterbox
     from handos_ros.network.config import load_config
@@ -169,7 +175,8 @@ def _costs(args: argparse.Namespace, pipeline: Pipeline, network: Any, notes: li
             notes.append(f"no FLOPs: {pipeline.model_id!r} is no configuration that comes with the package")
             return {}
         network = HandosNetwork(config, pipeline.hand_model, pretrained=False).eval()
-    letterbox = Letterbox.fit(*args.size, backend.long_side, backend.stride)
+    width, height = args.size
+    letterbox = Letterbox.fit(width, height, backend.long_side, backend.stride)
     return costs(network, letterbox.net_height, letterbox.net_width)
 
 
@@ -193,8 +200,13 @@ def _print(report: dict[str, Any], timings: dict[int, dict[str, Timing]], costs:
     )
     if costs:
         print("\nH hands:\n")
-        rows = [[name, f"{c.parameters / 1e6:.2f}", _flops(c.flops, c.flops_per_hand)] for name, c in costs.items()]
-        total = [sum(getattr(c, key) for c in costs.values()) for key in ("parameters", "flops", "flops_per_hand")]
+        rows = [
+            [name, f"{c.parameters / 1e6:.2f}", _flops(c.flops, c.flops_per_hand)]
+            for name, c in costs.items()
+        ]
+        total = [
+            sum(getattr(c, key) for c in costs.values()) for key in ("parameters", "flops", "flops_per_hand")
+        ]
         rows.append(["whole", f"{total[0] / 1e6:.2f}", _flops(*total[1:])])
         _table(["part", "parameters, M", "GFLOPs"], rows)
     print(f"\npeak memory: process {report['memory']['process_bytes'] / 1e6:.0f} MB", end="")

@@ -20,7 +20,9 @@ from handos_ros.files.atomic import naming, refuse_existing
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `handos export`."""
-    parser.add_argument("weights", metavar="WEIGHTS.safetensors", help="weights as `handos train` writes them")
+    parser.add_argument(
+        "weights", metavar="WEIGHTS.safetensors", help="weights as `handos train` writes them"
+    )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for both graphs")
     parser.add_argument(
         "--hand-model",

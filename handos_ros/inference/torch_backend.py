@@ -71,6 +71,7 @@ class TorchBackend:
         return cls(network, device=device, half=half, compiled=compiled), hand_model
 
     def detect(self, picture: NDArray[np.uint8]) -> Detections:
+        """As `Backend.detect`; features stay on the device."""
         pictures = torch.from_numpy(np.ascontiguousarray(picture)).to(self._device, non_blocking=True)
         with self._running():
             seen = self._detect(pictures.permute(2, 0, 1)[None])
@@ -81,6 +82,7 @@ class TorchBackend:
     def decode(
         self, detections: Detections, queries: NDArray[np.int64], boxes: NDArray[np.float32]
     ) -> Decoded:
+        """As `Backend.decode`."""
         seen: DetectorOutput
         seen, size = detections.features
         with self._running():

@@ -155,7 +155,12 @@ def load_config(name_or_path: str | Path) -> HandosConfig:
 
     text = str(name_or_path)
     if text in shipped_configs():
-        source = resources.files("handos_ros.network").joinpath("configs", f"{text}.yaml").read_text("utf-8")
+        source = (
+            resources.files("handos_ros.network")
+            .joinpath("configs")
+            .joinpath(f"{text}.yaml")
+            .read_text("utf-8")
+        )
     else:
         path = Path(name_or_path)
         if not path.is_file():

@@ -49,7 +49,9 @@ def test_random_weights_of_a_configuration_with_its_costs(tmp_path, capsys):
     assert "random weights" in printed and "for want of MANO's" in printed
 
 
-@pytest.mark.parametrize("words", [["--hands", "two"], ["--hands", "-1"], ["--size", "1280"], ["--size", "0x3"]])
+@pytest.mark.parametrize(
+    "words", [["--hands", "two"], ["--hands", "-1"], ["--size", "1280"], ["--size", "0x3"]]
+)
 def test_words_that_make_no_bench_are_refused(words, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["bench", *words])

@@ -73,7 +73,7 @@ def test_what_cannot_work_is_named(path, value, message):
 
 
 def test_files_that_are_no_configuration_are_named(tmp_path):
-    with pytest.raises(ModelError, match="no configuration 'hamer': neither a file nor one of handos, handos_lite"):
+    with pytest.raises(ModelError, match="no configuration 'hamer': neither a file nor one of handos"):
         load_config("hamer")
     for text in ("a: [", "- 1", "", "name: 3"):
         path = tmp_path / "mine.yaml"

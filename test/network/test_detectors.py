@@ -1,4 +1,4 @@
-"""Every detector adapter against what its detector's decoder really received, seen by hooks of the test's own."""
+"""Every detector adapter against what its detector's decoder really received, by hooks of the test's own."""
 
 import copy
 from types import SimpleNamespace
@@ -90,7 +90,9 @@ def test_boxes_and_scores_are_fractions_and_probabilities(adapter):
     seen = watch(adapter, pictures(2))
     torch.testing.assert_close(seen.adapted.boxes, seen.output.pred_boxes, rtol=0, atol=0)
     assert seen.adapted.boxes.shape == (2, 12, 4) and (seen.adapted.boxes > -0.5).all()
-    assert seen.adapted.scores.shape == (2, 12) and ((seen.adapted.scores > 0) & (seen.adapted.scores < 1)).all()
+    assert (
+        seen.adapted.scores.shape == (2, 12) and ((seen.adapted.scores > 0) & (seen.adapted.scores < 1)).all()
+    )
 
 
 def test_the_best_candidates_are_passed_on_whole(kind, adapter):
@@ -231,8 +233,8 @@ def test_dino_sees_a_padded_picture_as_it_sees_it_unpadded():
     for seen in (adapter(larger, mask), adapter(coloured, mask)):
         for a, b in zip(alone.features, seen.features, strict=True):
             torch.testing.assert_close(b[..., : a.shape[2], : a.shape[3]], a, rtol=1e-3, atol=1e-3)
-        # The picture fills half of the padded one each way, and boxes are fractions of the padded one. Queries
-        # do differ a little: Grounding DINO tells them where they are in fractions of the padded picture.
+        # The picture fills half of the padded one each way, and boxes are fractions of the padded one.
+        # Queries differ a little: Grounding DINO says where they are in fractions of the padded picture.
         assert (seen.boxes * 2 - alone.boxes).abs().max() < 0.03
         assert (seen.boxes - alone.boxes).abs().mean() > 0.1
     unmasked = adapter(coloured).features[0][..., :16, :16]
@@ -330,12 +332,12 @@ def test_queries_that_denoise_labels_are_left_out_in_training(kind):
 
 def test_settings_that_make_no_detector_are_named():
     for wrong in ({"backbone_config": {"model_type": "no_such_backbone"}}, {"d_model": "wide"}):
-        with pytest.raises(ModelError, match="detector.settings do not make a d_fine"):
+        with pytest.raises(ModelError, match=r"detector\.settings do not make a d_fine"):
             build_detector(DetectorConfig("d_fine", {**SETTINGS["d_fine"], **wrong}), pretrained=False)
 
 
 def test_weights_that_cannot_be_fetched_name_the_way_out(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     config = DetectorConfig("d_fine", {}, "no-such/detector-anywhere")
-    with pytest.raises(ModelError, match=r"cannot load the detector 'no-such/detector-anywhere'.*give the folder"):
+    with pytest.raises(ModelError, match=r"cannot load the detector 'no-such/.*give the folder"):
         build_detector(config)

@@ -95,7 +95,8 @@ def test_the_files_keep_halves_and_know_their_hand_model(exported):
     size = sum((folder / name).stat().st_size for name in ("detector.onnx", "decoder.onnx"))
     # Two bytes for each weight, four for the upsampling's 100 x 1000, and the graphs themselves.
     assert size < 3 * sum(p.numel() for p in network.parameters()) + 4 * 100_000 + 600_000
-    assert sorted(path.name for path in folder.iterdir()) == ["decoder.onnx", "detector.onnx", "tiny.safetensors"]
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["decoder.onnx", "detector.onnx", "tiny.safetensors"]
 
 
 def test_graphs_hold_no_path_of_the_machine_that_wrote_them(exported):
@@ -106,6 +107,6 @@ def test_graphs_hold_no_path_of_the_machine_that_wrote_them(exported):
 
 
 def test_grounding_dino_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="a Grounding DINO detector is not exported.*torch backend"):
+    with pytest.raises(ModelError, match=r"a Grounding DINO detector is not exported.*torch backend"):
         export_onnx(tiny_network("grounding_dino"), tmp_path, model_id="x")
     assert list(tmp_path.iterdir()) == []

@@ -239,7 +239,9 @@ def test_every_map_tells_from_the_encoder_and_from_four_backbone_scales(network)
 
 
 def test_side_network_has_three_convolutions_on_each_scale():
-    side = SideNetwork(SideConfig((8, 8, 8, 8)), [(4, 4), (6, 8), (8, 16), (9, 32)], [(5, 16)], 16, (8, 16, 32))
+    side = SideNetwork(
+        SideConfig((8, 8, 8, 8)), [(4, 4), (6, 8), (8, 16), (9, 32)], [(5, 16)], 16, (8, 16, 32)
+    )
     counts = [sum(isinstance(m, torch.nn.Conv2d) for m in scale.modules()) for scale in side.sides]
     assert counts == [3, 3, 3, 3]
     with pytest.raises(ValueError, match="no map of stride 64"):

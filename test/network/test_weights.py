@@ -76,7 +76,9 @@ def test_the_file_is_small_and_says_what_it_is(path, network):
 
 def test_a_pretrained_detector_stays_in_its_own_file(model, tmp_path):
     config = tiny_config()
-    config = dataclasses.replace(config, detector=dataclasses.replace(config.detector, pretrained="some/name"))
+    config = dataclasses.replace(
+        config, detector=dataclasses.replace(config.detector, pretrained="some/name")
+    )
     network = HandosNetwork(config, model, pretrained=False)
     save_weights(network, tmp_path / "w.safetensors", hand_model=model)
     with safe_open(tmp_path / "w.safetensors", framework="pt") as file:
@@ -86,7 +88,7 @@ def test_a_pretrained_detector_stays_in_its_own_file(model, tmp_path):
 
 def test_another_configuration_is_refused_with_the_difference(path, model):
     other = HandosNetwork(tiny_config(feedforward=64), model)
-    with pytest.raises(ModelError, match=r"another configuration: decoder.feedforward is 48 there and 64 here"):
+    with pytest.raises(ModelError, match=r"configuration: decoder.feedforward is 48 there and 64 here"):
         load_weights(other, path)
 
 
@@ -94,10 +96,10 @@ def test_a_damaged_file_is_refused_whatever_its_damage(path, network):
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], whole[:-1], whole[:20], b"", b"\x00" * 400, b"\xff" * 9):
         path.write_bytes(content)
-        with pytest.raises(ModelError, match="tiny.safetensors: not a whole safetensors file"):
+        with pytest.raises(ModelError, match=r"tiny\.safetensors: not a whole safetensors file"):
             load_network(path)
     path.unlink()
-    with pytest.raises(ModelError, match="tiny.safetensors: no such weights file"):
+    with pytest.raises(ModelError, match=r"tiny\.safetensors: no such weights file"):
         load_network(path)
 
 
@@ -115,7 +117,7 @@ def test_missing_extra_and_misshapen_tensors_are_named(path):
     with pytest.raises(ModelError, match=r"holds the tensor decoder.more, which the network does not have"):
         load_network(path)
     rewrite(path, **{"decoder.more": None, "decoder.lifting": torch.zeros(7, 21)})
-    with pytest.raises(ModelError, match=r"decoder.lifting has shape \(7, 21\), the network needs \(\d+, 21\)"):
+    with pytest.raises(ModelError, match=r"lifting has shape \(7, 21\), the network needs \(\d+, 21\)"):
         load_network(path)
     rewrite(path, **{"decoder.lifting": None})
     with pytest.raises(ModelError, match=r"lacks the tensor decoder.lifting"):

@@ -88,7 +88,8 @@ class DetectorAdapter(nn.Module):
 
     def _decoder(self) -> nn.Module:
         """The detector's decoder."""
-        return self.model.model.decoder
+        decoder: nn.Module = self.model.model.decoder
+        return decoder
 
     def _stages(self) -> Sequence[nn.Module]:
         """The backbone's four stages, finest first."""
