@@ -11,6 +11,9 @@ from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
 from handos_ros.learning.datasets.reading import read_picture
 from handos_ros.learning.evaluation.predictions import Prediction, predict
 from handos_ros.learning.evaluation.real_pictures import AP_MIN_SCORE, evaluate
+from handos_ros.learning.evaluation.synthetic import evaluate_samples
+from handos_ros.learning.sample import Sample
+from handos_ros.learning.synthesis.testset import synthetic_test_set
 from handos_ros.learning.training.config import MonitorConfig
 from handos_ros.network.handos import HandosNetwork
 
@@ -29,7 +32,10 @@ class Monitor:
         self.dataset = CocoKeypoints(config.annotations, config.images or None)
         step = max(1, len(self.dataset.entries) // config.pictures)
         self.entries = self.dataset.entries[::step][: config.pictures]
-        self.synthetic = config.synthetic
+        self.samples: list[Sample] = []
+        if config.synthetic:
+            rendered = synthetic_test_set(hand_model=hand_model)
+            self.samples = [rendered.sample(index) for index in range(config.synthetic)]
 
     def __call__(self, network: HandosNetwork, _step: int) -> dict[str, float]:
         """Metrics by name, `real/...` and `synthetic/...`."""
@@ -44,10 +50,8 @@ class Monitor:
         }
         total = evaluate(self.entries, predictions).total
         found = {f"real/{name}": float(total[name]) for name in _KEPT if total.get(name) is not None}
-        if self.synthetic:
-            from handos_ros.learning.evaluation.synthetic import evaluate_synthetic
-
-            scores = evaluate_synthetic(pipeline, self.synthetic)
+        if self.samples:
+            scores = evaluate_samples(pipeline, self.samples)
             found.update({f"synthetic/{name}": value for name, value in scores.items()})
         return found
 
