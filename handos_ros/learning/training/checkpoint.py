@@ -84,7 +84,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise DataError(
             f"{error.filename}: cannot read a piece of the checkpoint: {error.strerror}"
         ) from None
-    except (KeyError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise DataError(f"{path}: not a checkpoint of this package: {error}") from None
     return dict(state)
 

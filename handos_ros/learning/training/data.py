@@ -150,12 +150,12 @@ def _open(config: SourceConfig) -> Any:
         return CocoKeypoints(config.annotations, config.images or None)
     if config.kind == "negatives":
         return Negatives(config.images, config.exclude)
-    if config.kind == "synthesis":
-        from handos_ros.learning.synthesis.generator import SynthesisConfig, SyntheticHands
-
-        return SyntheticHands(SynthesisConfig(**config.settings))
-    paths = [config.annotations, config.images] if config.annotations else [config.images]
     try:
+        if config.kind == "synthesis":
+            from handos_ros.learning.synthesis.generator import SynthesisConfig, SyntheticHands
+
+            return SyntheticHands(SynthesisConfig(**config.settings))
+        paths = [config.annotations, config.images] if config.annotations else [config.images]
         return open_dataset(config.kind, *paths, **config.settings)
     except TypeError as error:
         raise DataError(f"source {config.kind}: settings it does not have: {error}") from None

@@ -1,0 +1,154 @@
+"""Batches: from the seed and the step alone, with the shares that were asked for, and never a lie to the detector."""
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from dataclasses import fields  # noqa: E402
+
+from tiny_training import HEIGHT, WIDTH, changed, tiny_run, write_photographs  # noqa: E402
+
+from handos_ros.errors import DataError  # noqa: E402
+from handos_ros.learning.training.data import Mixture, Negatives, _apportion  # noqa: E402
+
+
+@pytest.fixture
+def config(tmp_path):
+    return tiny_run(tmp_path)
+
+
+def equal(a, b):
+    tensors = [f.name for f in fields(a) if f.name != "sources"]
+    same = [torch.equal(getattr(a, n).nan_to_num(-7), getattr(b, n).nan_to_num(-7)) for n in tensors]
+    return a.sources == b.sources and all(same)
+
+
+def test_batches_follow_from_the_seed_and_the_step_alone(config):
+    mixture = Mixture(config, config.stages[2])
+    # Both have used their thread pools when the workers start: a fork would hang in them.
+    cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (0, 0), 3)
+    torch.rand(600, 600) @ torch.rand(600, 600)
+    alone = list(mixture.loader(0, 6, workers=0))
+    together = list(Mixture(config, config.stages[2]).loader(2, 6, workers=2))
+    assert len(alone) == 6 and len(together) == 4
+    assert all(equal(a, b) for a, b in zip(alone[2:], together, strict=True))
+    assert equal(alone[5], Mixture(config, config.stages[2])[5])
+    assert not equal(alone[4], alone[5])
+
+
+def test_another_seed_stage_or_process_gives_other_batches(config):
+    first = Mixture(config, config.stages[2])[0]
+    assert not equal(first, Mixture(config, config.stages[1])[0])
+    assert not equal(first, Mixture(config, config.stages[2], rank=1)[0])
+    assert not equal(first, Mixture(changed(config, seed=1), config.stages[2])[0])
+
+
+def test_sources_have_their_shares(tmp_path):
+    sources = []
+    for name, share in (("a", 5.0), ("b", 3.0), ("c", 2.0)):
+        annotations = write_photographs(tmp_path / name)
+        sources.append({"kind": "coco", "share": share, "annotations": str(annotations)})
+    config = tiny_run(tmp_path, sources=sources, batch=4, mosaic=0)
+    mixture = Mixture(config, config.stages[2])
+    counts = np.zeros(3)
+    for step in range(50):
+        kinds = [source.split(":")[0] for source in mixture[step].sources]
+        counts += [kinds.count(name) for name in "abc"]
+        assert kinds.count("a") == 2, "a whole part of a share is in every batch"
+    np.testing.assert_allclose(counts / 200, [0.5, 0.3, 0.2], atol=0.05)
+
+
+def test_parts_of_shares_come_out_right_on_average():
+    rng = np.random.default_rng(0)
+    shares = np.array([0.55, 0.35, 0.1])
+    drawn = np.array([_apportion(shares, 3, rng) for _ in range(4000)])
+    assert (drawn.sum(1) == 3).all() and (drawn >= np.floor(3 * shares)).all()
+    np.testing.assert_allclose(drawn.mean(0), 3 * shares, atol=0.04)
+
+
+def test_a_detector_learns_from_fully_labelled_pictures_alone(tmp_path):
+    whole = write_photographs(tmp_path / "whole")
+    part = write_photographs(tmp_path / "part", exhaustive=False, colour=255)
+    sources = [{"kind": "coco", "share": 1.0, "annotations": str(path)} for path in (whole, part)]
+    config = tiny_run(tmp_path, sources=sources, batch=4)
+    detector, _, full = (Mixture(config, stage) for stage in config.stages)
+    batches = [detector[step] for step in range(6)]
+    assert all(batch.exhaustive.all() for batch in batches)
+    for batch in batches:
+        hidden = [i for i, source in enumerate(batch.sources) if source.startswith("part")]
+        assert len(hidden) == 2 and not batch.images[hidden].any() and not batch.valid[hidden].any()
+    batch = full[0]
+    shown = [i for i, source in enumerate(batch.sources) if source.startswith("part")]
+    assert shown and not batch.exhaustive[shown].any() and batch.images[shown].any()
+
+
+def test_mirroring_can_be_left_out(config):
+    # Sides of hands: all photographs show right ones.
+    for mirror, side in ((0.0, 1), (1.0, 0)):
+        mixture = Mixture(changed(config, mirror=mirror), config.stages[2])
+        sides = torch.cat([batch.handedness[batch.valid] for batch in map(mixture.__getitem__, range(6))])
+        assert len(sides) > 3 and (sides == side).all()
+
+
+def test_batches_without_meshes_have_room_for_them(config):
+    batch = Mixture(config, config.stages[2], num_vertices=1000)[0]
+    assert batch.vertices.shape[2:] == (1000, 3) and not batch.has_vertices.any()
+    assert batch.images.shape == (2, 3, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("damage", "workers"), [("gone", 0), ("damaged", 0), ("other size", 0), ("damaged", 1)]
+)
+def test_a_picture_that_cannot_be_used_is_named_without_a_stack_trace(config, tmp_path, damage, workers):
+    for path in (tmp_path / "photographs" / "images").iterdir():
+        if damage == "gone":
+            path.unlink()
+        elif damage == "damaged":
+            path.write_bytes(b"\x89PNG")
+        else:
+            cv2.imwrite(str(path), np.zeros((10, 10, 3), np.uint8))
+    with pytest.raises(DataError, match=r"images/00\d\.png: ") as caught:
+        list(Mixture(config, config.stages[2]).loader(0, 2, workers=workers))
+    assert "Traceback" not in str(caught.value)
+
+
+def test_pictures_without_hands_are_those_of_a_folder_less_some_for_evaluation(tmp_path):
+    for number in range(20):
+        cv2.imwrite(str(tmp_path / f"{number:02d}.png"), np.full((8, 8, 3), number, np.uint8))
+    (tmp_path / "notes.txt").write_text("")
+    assert len(Negatives(tmp_path)) == 20
+    kept = Negatives(tmp_path, exclude=(0, 3))
+    assert [p.stem[-1] for p in kept.paths].count("0") == 0 and len(kept) == 16
+    sample = kept[0]
+    assert len(sample) == 0 and sample.exhaustive and sample.source == "negative:01.png"
+
+
+def test_folders_without_pictures_are_named(tmp_path):
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        Negatives(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="holds no picture"):
+        Negatives(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["hint", "synthesis"])
+def test_settings_that_a_source_does_not_have_are_named(tmp_path, kind):
+    source = {"kind": kind, "share": 1.0, "images": str(tmp_path), "settings": {"colour": "red"}}
+    config = tiny_run(tmp_path, sources=[source])
+    with pytest.raises(DataError, match=f"source {kind}: .*colour"):
+        Mixture(config, config.stages[2])[0]
+
+
+def test_rendered_hands_stand_beside_photographs(tmp_path):
+    annotations = write_photographs(tmp_path / "photographs")
+    sources = [
+        {"kind": "coco", "share": 1.0, "annotations": str(annotations)},
+        {"kind": "synthesis", "share": 1.0},
+    ]
+    config = tiny_run(tmp_path, sources=sources)
+    mixture = Mixture(config, config.stages[2], num_vertices=1000)
+    batch = mixture[0]
+    assert len(batch) == 2 and len({source.split(":")[0] for source in batch.sources}) == 2
+    assert equal(batch, mixture[0])
+    assert any(mixture[step].has_vertices.any() for step in range(4))

@@ -1,0 +1,216 @@
+"""One training step: who learns from which hand, what moves and what does not, and that it learns at all."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+from tiny_networks import tiny_network  # noqa: E402
+from tiny_training import HEIGHT, WIDTH, K, hand  # noqa: E402
+
+from handos_ros.hand_model.model import load_hand_model  # noqa: E402
+from handos_ros.learning.sample import Sample, collate  # noqa: E402
+from handos_ros.learning.training.assignment import overlap  # noqa: E402
+from handos_ros.learning.training.config import SourceConfig, StageConfig, TrainingConfig  # noqa: E402
+from handos_ros.learning.training.losses import MeshTopology  # noqa: E402
+from handos_ros.learning.training.stages import StageStep, choose_queries  # noqa: E402
+from handos_ros.network.detectors import DetectorOutput  # noqa: E402
+
+STAGES = {
+    "detector alone": StageConfig("detector", 1, detector=True, decoder="none"),
+    "everything": StageConfig("everything", 1, detector=True, decoder="full"),
+    "joints": StageConfig("joints", 1, decoder="2d"),
+    "full": StageConfig("full", 1, decoder="full"),
+}
+OF_3D = ("decoder.lifting", "decoder.lifted_embedding", "decoder.vertex", "decoder.camera")
+
+
+def sample(seeds):
+    """Hands with every label there is, in a picture that does not show them."""
+    coarse = np.random.default_rng(len(seeds)).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+    image = cv2.resize(coarse, (WIDTH, HEIGHT))
+    if not seeds:
+        return Sample.labelled(image, k=K)
+    joints, vertices = (np.stack(parts) for parts in zip(*map(hand, seeds), strict=True))
+    points, outline = ((p @ K.T)[..., :2] / p[..., 2:] for p in (joints, vertices))
+    return Sample.labelled(
+        image,
+        np.concatenate([outline.min(1), outline.max(1)], 1),
+        k=K,
+        handedness=[1] * len(seeds),
+        joints_2d=points,
+        joints_3d=joints,
+        vertices=vertices,
+    )
+
+
+@pytest.fixture
+def batch():
+    return collate([sample([0]), sample([1, 2])])
+
+
+def training(stage, network, **changes):
+    """The network in the stage's state, and its step."""
+    config = TrainingConfig("tiny", (SourceConfig("synthesis", 1.0),), (stage,), hands=3, **changes)
+    model = load_hand_model()
+    mesh = MeshTopology(torch.from_numpy(model.faces.copy()), torch.from_numpy(model.template.copy()))
+    network.detector.freeze(not stage.detector)
+    network.train()
+    return StageStep(network, config, stage, mesh)
+
+
+def steps(module, batch, count, rate=1e-3):
+    """Losses of so many steps of AdamW on the same batch, with the same chance."""
+    learning = [p for p in module.network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learning, rate, weight_decay=0.1)
+    totals = []
+    for _ in range(count):
+        torch.manual_seed(0)
+        total, _ = module(batch)
+        optimizer.zero_grad()
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(learning, 1.0)
+        optimizer.step()
+        totals.append(float(total.detach()))
+    return totals
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_moves_what_it_is_to_teach_and_nothing_else(name, batch):
+    stage = STAGES[name]
+    network = tiny_network(frozen=False)
+    module = training(stage, network)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    steps(module, batch, 2)
+    moved = {key for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
+    parts = {key.split(".")[0] for key in moved}
+    in_3d = {key for key in moved if key.startswith(OF_3D)}
+    assert parts == {
+        "detector alone": {"detector"},
+        "everything": {"detector", "side", "decoder"},
+        "joints": {"side", "decoder"},
+        "full": {"side", "decoder"},
+    }[name]
+    if name in ("joints", "detector alone"):
+        assert not in_3d
+    else:
+        heads = {key for key in before if key.startswith(OF_3D)}
+        assert in_3d == heads
+    if name == "joints":
+        # Every layer learns in the 2D model: the interactive ones begin as 2D ones.
+        layers = {key.split(".")[2] for key in moved if key.startswith("decoder.layers")}
+        assert layers == {str(n) for n in range(len(network.decoder.layers))}
+
+
+def test_a_frozen_detectors_batch_statistics_stay_too(batch):
+    network = tiny_network(frozen=False)
+    module = training(STAGES["full"], network)
+    statistics = [k for k in network.state_dict() if k.startswith("detector") and "running" in k]
+    before = {key: network.state_dict()[key].clone() for key in statistics}
+    module(batch)
+    assert statistics and all(torch.equal(network.state_dict()[key], before[key]) for key in statistics)
+
+
+@pytest.mark.parametrize("name", ["everything", "joints"])
+def test_the_loss_falls_on_a_batch_that_stays(name, batch):
+    module = training(STAGES[name], tiny_network(frozen=False))
+    totals = steps(module, batch, 30, rate=3e-3)
+    assert np.mean(totals[-3:]) < 0.75 * totals[0], totals
+
+
+def test_terms_are_those_of_the_stage(batch):
+    terms = {name: set(training(stage, tiny_network(frozen=False))(batch)[1]) for name, stage in STAGES.items()}
+    assert terms["detector alone"] == {"detector"}
+    assert terms["joints"] == {"joints_2d", "oks_2d", "confidence"}
+    assert terms["full"] == terms["everything"] - {"detector"}
+    of_the_paper = {"vertices", "joints_3d", "normal", "edge", "nc", "joints_proj", "oks_proj"}
+    assert terms["full"] >= terms["joints"] | of_the_paper
+
+
+def test_pictures_without_hands_teach_only_the_detector():
+    empty = collate([sample([]), sample([])])
+    module = training(STAGES["everything"], tiny_network(frozen=False))
+    total, terms = module(empty)
+    total.backward()
+    assert torch.isfinite(total) and float(terms["detector"]) > 0
+    assert all(float(value) == 0 for name, value in terms.items() if name != "detector")
+    gradients = [p.grad for n, p in module.network.decoder.named_parameters() if p.grad is not None]
+    assert all(torch.isfinite(g).all() and not g.any() for g in gradients)
+
+
+def seen(boxes, scores=None):
+    """What a detector says: (B, Q, 4) boxes and nothing else that matters here."""
+    boxes = torch.as_tensor(boxes, dtype=torch.float32)
+    logits = torch.zeros(boxes.shape[:2]) if scores is None else torch.logit(torch.as_tensor(scores))
+    return DetectorOutput([], None, [], boxes[..., :2], boxes[..., :2], boxes, logits)
+
+
+def test_every_labelled_hand_is_decoded_by_the_candidate_that_covers_it_best(batch):
+    truth = batch.boxes.clone()
+    far = torch.tensor([0.05, 0.05, 0.02, 0.02]).expand(2, 4, 4).clone()
+    far[0, 2], far[1, 3], far[1, 0] = truth[0, 0], truth[1, 0], truth[1, 1]
+    queries, boxes, hand = choose_queries(seen(far), batch, 2, own_boxes=1.0, training=True)
+    assert hand[0].tolist().count(0) == 1 and hand[0].tolist().count(-1) == 1
+    assert sorted(hand[1].tolist()) == [0, 1]
+    best = {(0, 0): 2, (1, 0): 3, (1, 1): 0}
+    for picture in range(2):
+        for place in range(2):
+            number = int(hand[picture, place])
+            if number >= 0:
+                assert int(queries[picture, place]) == best[picture, number]
+                torch.testing.assert_close(boxes[picture, place], truth[picture, number])
+            else:
+                assert (boxes[picture, place] > 0).all(), "an empty place has a box that layers can work with"
+
+
+def test_boxes_are_the_labelled_ones_disturbed_where_the_detectors_are_not_to_be_used(batch):
+    candidates = seen(batch.boxes[:, :1].expand(2, 3, 4) * torch.tensor([1, 1, 1.1, 1.1]))
+    torch.manual_seed(0)
+    ratios = []
+    for _ in range(40):
+        _, boxes, hand = choose_queries(candidates, batch, 1, own_boxes=0.0, training=True)
+        labels = batch.boxes.gather(1, hand[..., None].expand(-1, -1, 4))
+        ratios.append(((boxes[..., :2] - labels[..., :2]) / labels[..., 2:], (boxes / labels)[..., 2:].log()))
+    for noise in (torch.cat([r[i].flatten() for r in ratios]) for i in (0, 1)):
+        assert abs(float(noise.mean())) < 0.04 and 0.08 < float(noise.std()) < 0.16
+    _, boxes, hand = choose_queries(candidates, batch, 1, own_boxes=0.0, training=False)
+    torch.testing.assert_close(boxes, batch.boxes.gather(1, hand[..., None].expand(-1, -1, 4)))
+
+
+def test_a_candidate_that_misses_its_hand_is_given_the_labelled_box(batch):
+    nowhere = seen(torch.tensor([0.05, 0.05, 0.02, 0.02]).expand(2, 3, 4))
+    _, boxes, hand = choose_queries(nowhere, batch, 2, own_boxes=1.0, training=False)
+    labels = batch.boxes.gather(1, hand.clamp(min=0)[..., None].expand(-1, -1, 4))
+    torch.testing.assert_close(boxes[hand >= 0], labels[hand >= 0])
+
+
+def test_places_left_over_go_to_candidates_that_cover_a_hand(batch):
+    # Three candidates on the first hand of each picture, one in a corner.
+    near = batch.boxes[:, :1] * torch.tensor([[1.0, 1.0, 1.0, 1.0]])
+    candidates = near.expand(2, 4, 4).clone()
+    candidates[:, 1, 2:] *= 1.02
+    candidates[:, 2, 2:] *= 0.98
+    candidates[:, 3] = torch.tensor([0.02, 0.02, 0.01, 0.01])
+    queries, boxes, hand = choose_queries(seen(candidates), batch, 5, own_boxes=1.0, training=True)
+    assert queries.shape == hand.shape == (2, 5) and boxes.shape == (2, 5, 4)
+    extra_queries, extra_hand = queries[:, 2:], hand[:, 2:]
+    assert (extra_hand >= 0).any(1).all(), "SimOTA gives the spare places to somebody"
+    for picture in range(2):
+        for query, number in zip(extra_queries[picture], extra_hand[picture], strict=True):
+            if number >= 0:
+                iou, _ = overlap(candidates[picture, query][None, None], batch.boxes[picture, number][None, None])
+                assert float(iou) > 0.5
+                assert int(query) != 3
+
+
+def test_more_hands_than_places_take_turns(batch):
+    crowd = collate([sample([0, 1, 2, 3, 4])])
+    candidates = seen(crowd.boxes)
+    chosen = set()
+    for seed in range(12):
+        torch.manual_seed(seed)
+        _, _, hand = choose_queries(candidates, crowd, 2, own_boxes=1.0, training=True)
+        assert len(set(hand[0].tolist())) == 2 and (hand >= 0).all()
+        chosen |= set(hand[0].tolist())
+    assert chosen == {0, 1, 2, 3, 4}
