@@ -95,3 +95,29 @@ def tiny_run(folder, **changes) -> TrainingConfig:
 def changed(config: TrainingConfig, **changes) -> TrainingConfig:
     """A copy with other values."""
     return dataclasses.replace(config, **changes)
+
+
+def write_freihand(folder, count=2):
+    """FreiHAND's training split with hands of `mano`'s number of vertices; boxes follow from them."""
+    rng, folder = np.random.default_rng(3), Path(folder)
+    (folder / "training" / "rgb").mkdir(parents=True)
+    joints = rng.uniform((-0.06, -0.15, 0.45), (0.06, 0.0, 0.5), (count, 21, 3))
+    meshes = rng.uniform((-0.06, -0.15, 0.45), (0.06, 0.0, 0.5), (count, 778, 3))
+    for name, values in (("K", np.tile(K, (count, 1, 1))), ("xyz", joints), ("verts", meshes)):
+        (folder / f"training_{name}.json").write_text(json.dumps(values.tolist()))
+    for number in range(4 * count):
+        image = rng.integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+        cv2.imwrite(str(folder / "training" / "rgb" / f"{number:08d}.jpg"), image)
+
+
+def write_hint(folder, count=3):
+    """HInt's New Days, training split."""
+    home = Path(folder) / "TRAIN_newdays_img"
+    home.mkdir(parents=True)
+    for number in range(count):
+        label = annotation(number, 0)
+        points = np.reshape(label["keypoints"], (21, 3))[:, :2]
+        x, y, w, h = label["bbox"]
+        content = {"bbox": [[x, y, x + w, y + h]], "keypoints": points.tolist(), "occlusion": [0] * 21}
+        (home / f"ND_{number}_r.json").write_text(json.dumps([content]))
+        cv2.imwrite(str(home / f"ND_{number}_r.jpg"), np.full((HEIGHT, WIDTH, 3), 40 * number, np.uint8))

@@ -6,9 +6,10 @@ worker processes.
 
 from __future__ import annotations
 
-import multiprocessing
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +113,8 @@ class Mixture(Dataset):
         Raises:
             DataError: as the sources do, in its turn, without the worker's stack trace.
         """
-        # A plain fork copies OpenCV's and torch's thread pools in whatever state they are in, and hangs in
-        # them. The server has only imported this module, once for all workers of all stages.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
+        if workers:
+            _start_server()
         loader = DataLoader(
             _Told(self),
             batch_size=None,
@@ -124,7 +123,7 @@ class Mixture(Dataset):
             pin_memory=pin,
             prefetch_factor=4 if workers else None,
             worker_init_fn=_one_thread,
-            multiprocessing_context=context if workers else None,
+            multiprocessing_context="forkserver" if workers else None,
         )
         for batch in loader:
             if isinstance(batch, HandosError):
@@ -172,14 +171,26 @@ def _apportion(shares: np.ndarray, total: int, rng: np.random.Generator) -> np.n
     return counts
 
 
-def _one_thread(_worker: int) -> None:
-    import signal
+def _start_server() -> None:
+    """Start the process that workers are forked from, if it does not run yet.
 
+    A fork of this one would copy OpenCV's and torch's thread pools in whatever state they are in, and hang
+    in them. The server has only imported this module, once for all workers of all stages.
+    """
+    forkserver.set_forkserver_preload([__name__])
+    # Ctrl-C, and the SIGTERM of `timeout` and of cluster schedulers, reach the whole group of processes. The
+    # server and its workers are deaf to both; the loop ends them itself, once it has what it still needs.
+    # First the tracker that the server would start: it ends with both signals let through again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _one_thread(_worker: int) -> None:
     import cv2
 
-    # Ctrl-C, and the SIGTERM of `timeout` and of cluster schedulers, reach the whole group of processes; the
-    # loop ends its workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

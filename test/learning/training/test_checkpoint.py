@@ -21,7 +21,11 @@ from handos_ros.learning.training.checkpoint import (  # noqa: E402
 
 @pytest.fixture
 def state():
-    return {"weights": {"a": torch.arange(1000.0), "b": torch.ones(3, dtype=torch.int64)}, "step": 7, "name": "x"}
+    return {
+        "weights": {"a": torch.arange(1000.0), "b": torch.ones(3, dtype=torch.int64)},
+        "step": 7,
+        "name": "x",
+    }
 
 
 @pytest.fixture

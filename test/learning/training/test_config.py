@@ -5,12 +5,12 @@ import yaml
 
 pytest.importorskip("torch")
 
-from tiny_training import STAGES, tiny_run, write_photographs, write_run  # noqa: E402
+from tiny_training import STAGES, tiny_run, write_photographs, write_run
 
-from handos_ros.errors import DataError  # noqa: E402
-from handos_ros.learning.training.config import load_training_config, shipped_recipes  # noqa: E402
-from handos_ros.learning.training.losses import LossWeights  # noqa: E402
-from handos_ros.network.config import load_config  # noqa: E402
+from handos_ros.errors import DataError
+from handos_ros.learning.training.config import load_training_config, shipped_recipes
+from handos_ros.learning.training.losses import LossWeights
+from handos_ros.network.config import load_config
 
 SOURCE = {"kind": "coco", "share": 1.0, "annotations": "a.json"}
 

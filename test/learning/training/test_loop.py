@@ -111,7 +111,9 @@ def test_gradients_of_several_steps_are_averaged(tmp_path, monkeypatch):
 
     def step(self, *_args):
         # In any order that stays: sums of float32 would hide little here.
-        seen.append([p.grad.clone() for group in self.param_groups for p in group["params"] if p.grad is not None])
+        seen.append(
+            [p.grad.clone() for group in self.param_groups for p in group["params"] if p.grad is not None]
+        )
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
     config = tiny_run(tmp_path, stages=[STAGES[2]], clip=1e9)
@@ -242,8 +244,12 @@ def test_a_damaged_checkpoint_is_named(config, tmp_path):
 
 def test_a_checkpoint_of_another_run_is_named_and_kept(config, tmp_path):
     path = begun(config, tmp_path / "a")
-    renamed = changed(config, stages=(config.stages[0], changed(config.stages[1], name="other"), config.stages[2]))
-    with pytest.raises(DataError, match="a/checkpoints: the checkpoint is of another run, with the stages detector,"):
+    renamed = changed(
+        config, stages=(config.stages[0], changed(config.stages[1], name="other"), config.stages[2])
+    )
+    with pytest.raises(
+        DataError, match="a/checkpoints: the checkpoint is of another run, with the stages detector,"
+    ):
         go(renamed, tmp_path / "a")
     other = changed(config.stages[1], detector=True)
     with pytest.raises(DataError, match="a/checkpoints: stage joints learned other things"):

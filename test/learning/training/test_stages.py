@@ -86,12 +86,15 @@ def test_a_stage_moves_what_it_is_to_teach_and_nothing_else(name, batch):
     moved = {key for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
     parts = {key.split(".")[0] for key in moved}
     in_3d = {key for key in moved if key.startswith(OF_3D)}
-    assert parts == {
-        "detector alone": {"detector"},
-        "everything": {"detector", "side", "decoder"},
-        "joints": {"side", "decoder"},
-        "full": {"side", "decoder"},
-    }[name]
+    assert (
+        parts
+        == {
+            "detector alone": {"detector"},
+            "everything": {"detector", "side", "decoder"},
+            "joints": {"side", "decoder"},
+            "full": {"side", "decoder"},
+        }[name]
+    )
     if name in ("joints", "detector alone"):
         assert not in_3d
     else:
@@ -120,7 +123,9 @@ def test_the_loss_falls_on_a_batch_that_stays(name, batch):
 
 
 def test_terms_are_those_of_the_stage(batch):
-    terms = {name: set(training(stage, tiny_network(frozen=False))(batch)[1]) for name, stage in STAGES.items()}
+    terms = {
+        name: set(training(stage, tiny_network(frozen=False))(batch)[1]) for name, stage in STAGES.items()
+    }
     assert terms["detector alone"] == {"detector"}
     assert terms["joints"] == {"joints_2d", "oks_2d", "confidence"}
     assert terms["full"] == terms["everything"] - {"detector"}
@@ -199,7 +204,9 @@ def test_places_left_over_go_to_candidates_that_cover_a_hand(batch):
     for picture in range(2):
         for query, number in zip(extra_queries[picture], extra_hand[picture], strict=True):
             if number >= 0:
-                iou, _ = overlap(candidates[picture, query][None, None], batch.boxes[picture, number][None, None])
+                iou, _ = overlap(
+                    candidates[picture, query][None, None], batch.boxes[picture, number][None, None]
+                )
                 assert float(iou) > 0.5
                 assert int(query) != 3
 
