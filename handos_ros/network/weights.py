@@ -43,7 +43,10 @@ def save_weights(
         **(info or {}),
     }
     with whole(path, overwrite=True) as partial:
-        save_file(state, partial, metadata)
+        try:
+            save_file(state, partial, metadata)
+        except SafetensorError as error:
+            raise ModelError(f"{path}: cannot write the weights: {error}") from None
 
 
 def load_weights(network: HandosNetwork, path: str | Path) -> None:

@@ -181,8 +181,9 @@ def test_two_processes_learn_together(tmp_path):
         "    sys.exit(status)\n"
     )
     words = ["train", str(path), "-o", str(tmp_path / "out"), "--device", "cpu", "--workers", "0", "--quiet"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     result = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), *words],
+        [*torchrun, str(script), *words],
         env=ENVIRONMENT, capture_output=True, text=True, timeout=100,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]

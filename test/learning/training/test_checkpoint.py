@@ -138,5 +138,5 @@ def test_on_a_full_disk_the_good_checkpoint_stays(tmp_path, state, small_files, 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path, state):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="file.*cannot write the checkpoint"):
+    with pytest.raises(DataError, match=r"file.*cannot write the checkpoint"):
         save_checkpoint(tmp_path / "file", 1, state)

@@ -1,4 +1,4 @@
-"""Batches: from the seed and the step alone, with the shares that were asked for, and never a lie to the detector."""
+"""Batches: from the seed and the step alone, with the shares that were asked for, no lie to the detector."""
 
 import cv2
 import numpy as np

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,6 @@ def test_gradients_of_several_steps_are_averaged(tmp_path, monkeypatch):
     seen = []
 
     def step(self, *_args):
-        # In any order that stays: sums of float32 would hide little here.
         seen.append(
             [p.grad.clone() for group in self.param_groups for p in group["params"] if p.grad is not None]
         )
@@ -267,23 +267,48 @@ def test_stages_to_come_may_change(config, tmp_path):
     assert finished and state["total"] == 7
 
 
-@pytest.mark.parametrize("limit", [20_000, 400_000])
-def test_a_disk_that_fills_stops_the_run_and_keeps_the_good_checkpoint(config, tmp_path, limit):
-    path = begun(config, tmp_path / "a")
-    weights = (tmp_path / "a" / "weights.safetensors").read_bytes()
+@contextmanager
+def files_of_at_most(limit):
+    """A disk that takes no file beyond so many bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
-        with pytest.raises(HandosError, match=r"step-00000004: cannot write the checkpoint: File too large"):
-            go(config, tmp_path / "a", checkpoint_every=1)
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("limit", [20_000, 400_000])
+def test_a_disk_that_fills_stops_the_run_and_keeps_the_good_checkpoint(config, tmp_path, limit):
+    path = begun(config, tmp_path / "a")
+    weights = (tmp_path / "a" / "weights.safetensors").read_bytes()
+    with (
+        files_of_at_most(limit),
+        pytest.raises(HandosError, match=r"step-00000004: cannot write the checkpoint: File too large"),
+    ):
+        go(config, tmp_path / "a", checkpoint_every=1)
     assert newest_checkpoint(tmp_path / "a" / "checkpoints") == path
     assert sorted(p.name for p in path.parent.iterdir()) == [path.name]
     assert (tmp_path / "a" / "weights.safetensors").read_bytes() == weights
     # With room again it goes on as if nothing had been.
+    assert same(go(config, tmp_path / "a")[1], go(config, tmp_path / "b")[1])
+
+
+def test_a_weights_file_that_finds_no_room_is_named_and_the_checkpoint_is_whole(
+    config, tmp_path, monkeypatch
+):
+    begun(config, tmp_path / "a")
+    weights = (tmp_path / "a" / "weights.safetensors").read_bytes()
+    # Pieces that fit where the weights do not.
+    monkeypatch.setattr(checkpoint, "PIECE", 100_000)
+    with (
+        files_of_at_most(150_000),
+        pytest.raises(HandosError, match=r"weights\.safetensors.*File too large"),
+    ):
+        go(config, tmp_path / "a", checkpoint_every=1)
+    assert (tmp_path / "a" / "weights.safetensors").read_bytes() == weights
     assert same(go(config, tmp_path / "a")[1], go(config, tmp_path / "b")[1])
 
 
