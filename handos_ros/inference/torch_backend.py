@@ -99,8 +99,7 @@ class TorchBackend:
             flat = torch.cat([part[0].flatten(1).float() for part in parts], 1).cpu().numpy()
         ends = np.cumsum([part[0].flatten(1).shape[1] for part in parts])[:-1]
         arrays = [
-            chunk.reshape(part.shape[1:])
-            for chunk, part in zip(np.split(flat, ends, 1), parts, strict=True)
+            chunk.reshape(part.shape[1:]) for chunk, part in zip(np.split(flat, ends, 1), parts, strict=True)
         ]
         return Decoded(*arrays[:5], scale=arrays[5][:, 0])
 

@@ -2,8 +2,8 @@
 
 Besides COCO's own fields, these are understood: an annotation's `handedness` (`left`, `right`, null),
 its `label_score` (how sure the label is, 0 to 1) and `joints_3d` (21 x 3 m, wrist at 0, camera axes, of a
-teacher network; or, with `joints_3d_absolute`, where they are before the camera); and a picture's `exhaustive` (false: hands without a label may be in it) and `k` (9
-values, row by row).
+teacher network; or, with `joints_3d_absolute`, where they are before the camera); and a picture's
+`exhaustive` (false: hands without a label may be in it) and `k` (9 values, row by row).
 """
 
 from __future__ import annotations
