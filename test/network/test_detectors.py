@@ -1,6 +1,7 @@
 """Every detector adapter against what its detector's decoder really received, by hooks of the test's own."""
 
 import copy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -341,3 +342,25 @@ def test_weights_that_cannot_be_fetched_name_the_way_out(monkeypatch):
     config = DetectorConfig("d_fine", {}, "no-such/detector-anywhere")
     with pytest.raises(ModelError, match=r"cannot load the detector 'no-such/.*give the folder"):
         build_detector(config)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_real_weights_come_from_a_local_folder(tmp_path, kind):
+    config = tiny_config(kind).detector
+    torch.manual_seed(3)
+    original = build_detector(config, pretrained=False)
+    stir(original)
+    public = copy.deepcopy(original.model)
+    if kind == "grounding_dino":
+        public.model.text_backbone = public.model.text_backbone.branch
+    public.save_pretrained(tmp_path)
+
+    # The folder says by itself what it holds: no settings are needed beside it.
+    loaded = build_detector(replace(config, pretrained=str(tmp_path), settings={}))
+
+    for adapter in (original, loaded):
+        adapter.freeze()
+    picture = torch.randint(0, 255, (1, 3, 128, 96))
+    seen, again = original(picture), loaded(picture)
+    assert torch.equal(seen.boxes, again.boxes)
+    assert torch.equal(seen.q_last, again.q_last)
