@@ -160,6 +160,27 @@ def test_a_signal_to_all_of_its_processes_ends_it_with_a_checkpoint(tmp_path, nu
         assert all(torch.equal(value, other["network"][key]) for key, value in state["network"].items())
 
 
+def test_an_error_in_the_middle_ends_its_workers_too(tmp_path):
+    """Also one that nobody expected: out of memory, say. What the stack trace holds on to must not hang."""
+    path = write_run(tmp_path, stages=[STAGES[1]])
+    script = tmp_path / "fails.py"
+    script.write_text(
+        "import sys\n"
+        "from handos_ros.learning.training import loop\n"
+        "from handos_ros.cli.main import main\n"
+        "def fails(self, batch):\n"
+        "    raise MemoryError('none left')\n"
+        "loop.StageStep.forward = fails\n"
+        "if __name__ == '__main__':\n"
+        "    sys.exit(main(sys.argv[1:]))\n"
+    )
+    words = ["train", str(path), "-o", str(tmp_path / "out"), "--device", "cpu", "--workers", "1", "--quiet"]
+    result = subprocess.run(
+        [sys.executable, str(script), *words], env=ENVIRONMENT, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 1 and "MemoryError: none left" in result.stderr
+
+
 def test_two_processes_learn_together(tmp_path):
     """Each sees batches of its own, their gradients are averaged, and one of them writes."""
     path = write_run(tmp_path, stages=[STAGES[2]])

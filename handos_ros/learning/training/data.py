@@ -6,6 +6,7 @@ worker processes.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -26,6 +27,7 @@ from handos_ros.learning.training.augmentation import Augmentation, mosaic
 from handos_ros.learning.training.config import SourceConfig, StageConfig, TrainingConfig
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_ENDING = {signal.SIGINT, signal.SIGTERM}
 _TRIES = 8
 """How often another picture is drawn where only fully labelled ones will do."""
 
@@ -179,10 +181,10 @@ def _start_server() -> None:
     """
     forkserver.set_forkserver_preload([__name__])
     # Ctrl-C, and the SIGTERM of `timeout` and of cluster schedulers, reach the whole group of processes. The
-    # server and its workers are deaf to both; the loop ends them itself, once it has what it still needs.
+    # server and starting workers are deaf to both: the loop ends them itself, once it has what it needs.
     # First the tracker that the server would start: it ends with both signals let through again.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         forkserver.ensure_running()
     finally:
@@ -192,5 +194,10 @@ def _start_server() -> None:
 def _one_thread(_worker: int) -> None:
     import cv2
 
+    # Out of the group, it can listen again: a program that ends by an error must be able to end its workers.
+    os.setpgid(0, 0)
+    for number in signal.sigpending() & _ENDING:
+        signal.sigwait({number})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

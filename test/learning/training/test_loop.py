@@ -74,7 +74,7 @@ def test_a_run_interrupted_after_every_step_ends_as_one_that_was_not(config, tmp
         finished, states[total] = go(config, tmp_path / "a", **interrupt_at(total))
         assert states[total]["total"] == total and finished == (total == 6)
     whole = go(config, tmp_path / "b")[1]
-    assert same(states[6], whole)
+    assert same(states[6], whole) and (whole["stage"], whole["step"]) == (3, 0)
     # Once it has come to its end, the same command has nothing to do.
     assert go(config, tmp_path / "a")[0] and same(go(config, tmp_path / "a")[1], whole)
 
