@@ -3,12 +3,12 @@
 import json
 import os
 import pickle
-import resource
-import signal
 
 import pytest
 
 torch = pytest.importorskip("torch")
+
+from limits import files_of_at_most  # noqa: E402
 
 from handos_ros.errors import DataError  # noqa: E402
 from handos_ros.learning.training import checkpoint  # noqa: E402
@@ -31,17 +31,6 @@ def state():
 @pytest.fixture
 def small_pieces(monkeypatch):
     monkeypatch.setattr(checkpoint, "PIECE", 1000)
-
-
-@pytest.fixture
-def small_files():
-    """A disk that takes no file beyond 2,000 bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
 
 
 def same(a, b):
@@ -128,9 +117,12 @@ def test_no_code_runs_out_of_a_checkpoint(tmp_path, state):
 
 
 @pytest.mark.parametrize("step", [1, 2])
-def test_on_a_full_disk_the_good_checkpoint_stays(tmp_path, state, small_files, step):
+def test_on_a_full_disk_the_good_checkpoint_stays(tmp_path, state, step):
     save_checkpoint(tmp_path, 1, {"a": torch.zeros(3)})
-    with pytest.raises(DataError, match=f"step-0000000{step}: cannot write the checkpoint: File too large"):
+    with (
+        files_of_at_most(2000),
+        pytest.raises(DataError, match=f"step-0000000{step}: cannot write the checkpoint: File too large"),
+    ):
         save_checkpoint(tmp_path, step, state)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
     assert torch.equal(load_checkpoint(tmp_path)["a"], torch.zeros(3))

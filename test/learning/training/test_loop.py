@@ -2,10 +2,8 @@
 
 import json
 import os
-import resource
 import signal
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import numpy as np  # noqa: E402
+from limits import files_of_at_most  # noqa: E402
 from tiny_training import STAGES, changed, tiny_run, write_network  # noqa: E402
 
 from handos_ros.errors import DataError, HandosError, ModelError  # noqa: E402
@@ -265,19 +264,6 @@ def test_stages_to_come_may_change(config, tmp_path):
     later = changed(config.stages[2], name="longer", steps=3)
     finished, state = go(changed(config, stages=(*config.stages[:2], later)), tmp_path / "a")
     assert finished and state["total"] == 7
-
-
-@contextmanager
-def files_of_at_most(limit):
-    """A disk that takes no file beyond so many bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.mark.parametrize("limit", [20_000, 400_000])
