@@ -160,6 +160,39 @@ def test_a_signal_to_all_of_its_processes_ends_it_with_a_checkpoint(tmp_path, nu
         assert all(torch.equal(value, other["network"][key]) for key, value in state["network"].items())
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def test_nothing_is_left_of_a_run_that_is_killed(tmp_path):
+    """As by a system that is out of memory."""
+    path = write_run(tmp_path, stages=[{**STAGES[1], "steps": 300}])
+    words = [str(path), "-o", str(tmp_path / "out"), "--device", "cpu", "--workers", "1", "--quiet"]
+    process = subprocess.Popen(
+        [*COMMAND, *words, "--checkpoint-every", "1"],
+        env=ENVIRONMENT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for(lambda: newest_checkpoint(tmp_path / "out" / "checkpoints") is not None, process)
+
+    def session():
+        """Processes that began with this one and have not ended (Z: only not yet asked how)."""
+        alive = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                state, _, _, leader = stat.read_text().rpartition(")")[2].split()[:4]
+            except OSError:
+                continue
+            if int(leader) == process.pid and state != "Z":
+                alive.append(stat.parent.name)
+        return alive
+
+    assert len(session()) >= 3
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 30
+    while session():
+        assert time.monotonic() < end, session()
+        time.sleep(0.05)
+    assert process.stderr.read().count("Traceback") == 0
+
+
 def test_an_error_in_the_middle_ends_its_workers_too(tmp_path):
     """Also one that nobody expected: out of memory, say. What the stack trace holds on to must not hang."""
     path = write_run(tmp_path, stages=[STAGES[1]])

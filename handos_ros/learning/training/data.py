@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, parent_process, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -199,5 +200,14 @@ def _one_thread(_worker: int) -> None:
     for number in signal.sigpending() & _ENDING:
         signal.sigwait({number})
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+    # Server and workers keep each other alive: none would see that the program was killed.
+    threading.Thread(target=_end_with_the_program, daemon=True).start()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
+
+
+def _end_with_the_program() -> None:
+    program = parent_process()
+    if program is not None:
+        program.join()
+        os._exit(1)
