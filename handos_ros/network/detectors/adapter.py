@@ -9,6 +9,7 @@ decoder's own projection there, some normalise hidden states, some stack layers 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -53,7 +54,7 @@ class DetectorOutput:
         return self.logits.sigmoid()
 
 
-class DetectorAdapter(nn.Module):
+class DetectorAdapter(nn.Module, ABC):
     """A detector of `transformers` behind one interface. Subclasses say what differs.
 
     Args:
@@ -82,9 +83,9 @@ class DetectorAdapter(nn.Module):
         self.register_buffer("_std", 255 * torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
 
     # What a subclass says.
+    @abstractmethod
     def _classes(self) -> tuple[Any, Any]:
         """The configuration class and the model class."""
-        raise NotImplementedError
 
     def _decoder(self) -> nn.Module:
         """The detector's decoder."""
