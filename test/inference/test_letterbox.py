@@ -107,3 +107,9 @@ def test_shrinking_averages_instead_of_skipping():
 def test_what_is_no_picture_is_refused_by_name(image, message):
     with pytest.raises(PictureError, match=message):
         check_picture(image)
+
+
+@pytest.mark.parametrize("size", [(5000, 3), (3, 5000), (1000, 10)])
+def test_a_strip_is_padded_to_two_strides(size):
+    box = Letterbox.fit(*size, long_side=384, stride=32)
+    assert sorted((box.net_width, box.net_height)) == [64, 384]

@@ -364,3 +364,10 @@ def test_real_weights_come_from_a_local_folder(tmp_path, kind):
     seen, again = original(picture), loaded(picture)
     assert torch.equal(seen.boxes, again.boxes)
     assert torch.equal(seen.q_last, again.q_last)
+
+
+@pytest.mark.parametrize("kind", LIKE_RT_DETR)
+def test_a_picture_with_fewer_places_than_queries_is_named(kind):
+    adapter = build(kind, num_queries=90)
+    with pytest.raises(ModelError, match=r"64x32 is too small .* needs 90"):
+        adapter(torch.zeros(1, 3, 32, 64))

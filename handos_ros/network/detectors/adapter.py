@@ -179,6 +179,8 @@ class DetectorAdapter(nn.Module, ABC):
             return self._see(pictures, mask, None)
 
     def _see(self, pictures: Tensor, mask: Tensor | None, labels: Sequence[Tensor] | None) -> DetectorOutput:
+        if not torch.compiler.is_exporting():
+            self._check_size(pictures.shape[2], pictures.shape[3])
         pixel_mask = mask.long() if mask is not None and self.uses_mask else None
         targets = None
         if labels is not None:
@@ -219,6 +221,18 @@ class DetectorAdapter(nn.Module, ABC):
             output.loss_dict if labels is not None else None,
         )
         return self._best(result)
+
+    def _check_size(self, height: int, width: int) -> None:
+        """ModelError where maps have fewer places than the detector picks queries from."""
+        strides = getattr(self.model.config, "feat_strides", None)
+        if strides is None:
+            return
+        places = sum(-(-height // stride) * -(-width // stride) for stride in strides)
+        if places < self.model.config.num_queries:
+            raise ModelError(
+                f"a picture of {width}x{height} is too small for this detector: its maps have {places} places, "
+                f"it needs {self.model.config.num_queries} for its queries"
+            )
 
     def _best(self, output: DetectorOutput) -> DetectorOutput:
         """The `config.queries` candidates of highest score."""
