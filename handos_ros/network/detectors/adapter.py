@@ -230,8 +230,8 @@ class DetectorAdapter(nn.Module, ABC):
         places = sum(-(-height // stride) * -(-width // stride) for stride in strides)
         if places < self.model.config.num_queries:
             raise ModelError(
-                f"a picture of {width}x{height} is too small for this detector: its maps have {places} places, "
-                f"it needs {self.model.config.num_queries} for its queries"
+                f"a picture of {width}x{height} is too small for this detector: its maps have {places} "
+                f"places, it needs {self.model.config.num_queries} for its queries"
             )
 
     def _best(self, output: DetectorOutput) -> DetectorOutput:
