@@ -20,6 +20,16 @@ T = STORE.types
 
 START, STEP = 1_700_000_000_000_000_000, 40_000_000
 WIDTH, HEIGHT = 320, 240
+STORAGES = (
+    ("mcap", "none"),
+    ("mcap", "storage"),
+    ("mcap", "message"),
+    ("mcap", "file"),
+    ("sqlite3", "none"),
+    ("sqlite3", "message"),
+    ("sqlite3", "file"),
+)
+"""Every storage that a bag may have, and the compression that rosbags writes with it."""
 
 
 def scene(number: int) -> np.ndarray:

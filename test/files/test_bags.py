@@ -13,6 +13,7 @@ from bag_makers import (
     HEIGHT,
     START,
     STEP,
+    STORAGES,
     WIDTH,
     T,
     camera_info,
@@ -68,15 +69,7 @@ def run(source: Path, output: Path, **options):
 
 @pytest.mark.parametrize(
     ("storage", "compression"),
-    [
-        ("mcap", "none"),
-        ("mcap", "storage"),
-        ("mcap", "message"),
-        ("mcap", "file"),
-        ("sqlite3", "none"),
-        ("sqlite3", "message"),
-        ("sqlite3", "file"),
-    ],
+    STORAGES,
 )
 @pytest.mark.parametrize("parts", [1, 3])
 def test_every_storage_in_and_out(tmp_path: Path, storage: str, compression: str, parts: int) -> None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from bag_makers import default_messages, write_bag
+from bag_makers import STORAGES, default_messages, write_bag
 
 from handos_ros.errors import DataError
 from handos_ros.files.bags_reading import BagReader
@@ -31,15 +31,7 @@ def read(bag: Path) -> tuple[list[tuple[str, int, bytes]], list[str]]:
 
 @pytest.mark.parametrize(
     ("storage", "compression"),
-    [
-        ("mcap", "none"),
-        ("mcap", "storage"),
-        ("mcap", "message"),
-        ("mcap", "file"),
-        ("sqlite3", "none"),
-        ("sqlite3", "message"),
-        ("sqlite3", "file"),
-    ],
+    STORAGES,
 )
 def test_a_bag_that_was_cut_off(tmp_path: Path, storage: str, compression: str) -> None:
     bag = write_bag(tmp_path / "bag", default_messages(400), storage=storage, compression=compression)

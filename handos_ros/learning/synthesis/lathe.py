@@ -11,7 +11,6 @@ from torch import Tensor
 from handos_ros.learning.synthesis.rotations import axis_rotations, unit
 
 RINGS, SEGMENTS = 10, 16
-NUM_POINTS = RINGS * SEGMENTS
 
 ELBOW = 0.24
 """m from the wrist."""
