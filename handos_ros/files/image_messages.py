@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handos_ros.errors import CameraError, PictureError
+from handos_ros.files.jpeg import is_cut_off_jpeg
 from handos_ros.hands import Camera, KSource
 
 
@@ -62,10 +63,6 @@ ENCODINGS: tuple[str, ...] = tuple(_LAYOUTS)
 """The encodings of sensor_msgs/Image that `decode_image` reads."""
 
 _DEPTH_ENCODINGS = ("16UC1", "32FC1", "16SC1", "64FC1")
-
-# Some cameras pad a JPEG behind its end marker; more than this behind the last one means that the
-# marker belongs to a thumbnail and the picture itself was cut off.
-_MAX_JPEG_TAIL = 1024
 
 # OpenCV 4.10 decodes straight to RGB; older versions need a turn. A message's pixel grid is the
 # camera's, so an EXIF orientation inside it must not turn the picture under its intrinsics.
@@ -187,7 +184,7 @@ def _decode_compressed(msg: Any) -> NDArray[np.uint8]:
     data = _as_bytes(msg.data)
     if not len(data):
         raise PictureError(f"compressed picture ({form or 'no format'}) holds no data")
-    if bytes(data[:2]) == b"\xff\xd8" and _is_cut_off(data):
+    if is_cut_off_jpeg(data.data):
         raise PictureError(f"JPEG picture of {len(data)} bytes was cut off: its end is missing")
     try:
         picture = cv2.imdecode(data, _DECODE_FLAGS)
@@ -202,12 +199,6 @@ def _decode_compressed(msg: Any) -> NDArray[np.uint8]:
     if swapped == _DECODES_TO_RGB:
         picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
     return np.asarray(picture, np.uint8)
-
-
-def _is_cut_off(jpeg: NDArray[np.uint8]) -> bool:
-    """Whether the end marker is missing; inside JPEG data 0xFF is always followed by 0x00."""
-    tail = bytes(jpeg[-(1 << 16) :]).rstrip(b"\0")
-    return b"\xff\xd9" not in tail[-_MAX_JPEG_TAIL:]
 
 
 def _as_bytes(data: Any) -> NDArray[np.uint8]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from handos_ros.errors import HandosError, PictureError
 from handos_ros.files.atomic import whole
+from handos_ros.files.jpeg import is_cut_off_jpeg
 
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm",
@@ -77,7 +77,7 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
         raise PictureError(f"{path}: cannot be read: {error.strerror or error}") from None
     if not data:
         raise PictureError(f"{path}: the file is empty")
-    if data[:2] == b"\xff\xd8" and not _is_whole_jpeg(data):
+    if is_cut_off_jpeg(data):
         raise PictureError(f"{path}: the picture was cut off: the end of its JPEG data is missing")
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -156,24 +156,3 @@ def _shown(path: Path) -> Path:
         return path.relative_to(Path.cwd())
     except ValueError:
         return path
-
-
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-
-
-def _is_whole_jpeg(data: bytes) -> bool:
-    """Whether the picture's own end marker is there.
-
-    Some OpenCV versions fill the rest of a cut-off JPEG with grey and say nothing. Just looking for the
-    marker is not enough: a thumbnail inside has one too, and a phone's motion picture has a film behind it.
-    """
-    place = 2
-    while True:
-        found = _MARKER.search(data, place)
-        if found is None:
-            return False
-        marker = data[found.start() + 1]
-        if marker == 0xD9:
-            return True
-        length = int.from_bytes(data[found.end() : found.end() + 2], "big")
-        place = found.end() + max(length, 2)

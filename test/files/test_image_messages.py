@@ -176,7 +176,7 @@ def test_bad_compressed_pictures_are_named() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
     whole = bytes(compressed(noise).data)
     for form, data, words in [
-        ("jpeg", whole[: len(whole) // 2], "cut off"),
+        ("jpeg", whole[: len(whole) // 2], "JPEG picture of .* bytes was cut off"),
         ("jpeg", b"", "holds no data"),
         ("jpeg", b"not a picture", "damaged or of no known type"),
         ("png", bytes(compressed(noise, "png", ".png").data)[:50], "damaged"),
@@ -185,7 +185,6 @@ def test_bad_compressed_pictures_are_named() -> None:
     ]:
         with pytest.raises(PictureError, match=words):
             decode_image(SimpleNamespace(format=form, data=data))
-    assert decode_image(SimpleNamespace(format="jpeg", data=whole + bytes(5000))).shape == noise.shape
 
 
 def test_depth_is_told_from_colour() -> None:

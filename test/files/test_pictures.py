@@ -1,47 +1,14 @@
-"""Pictures that are whole, and pictures that are not."""
+"""Pictures from files: found, told apart, read and written. What is cut off: see `test_jpeg`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from handos_ros.errors import DataError, PictureError
 from handos_ros.files.pictures import find_pictures, read_picture, write_picture
-
-IMAGE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8), (0, 0), 3)
-
-
-def jpeg(progressive: bool = False) -> bytes:
-    options = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive)]
-    return cv2.imencode(".jpg", IMAGE[..., ::-1], options)[1].tobytes()
-
-
-@pytest.mark.parametrize("progressive", [False, True])
-def test_a_jpeg_that_was_cut_off_is_told_from_a_whole_one(tmp_path: Path, progressive: bool) -> None:
-    path, data = tmp_path / "a.jpg", jpeg(progressive)
-    path.write_bytes(data)
-    assert np.abs(read_picture(path).astype(int) - IMAGE).mean() < 3
-    for length in (len(data) - 2, len(data) * 9 // 10, len(data) // 2, 300, 3):
-        path.write_bytes(data[:length])
-        with pytest.raises(PictureError, match=r"a\.jpg: the picture was cut off"):
-            read_picture(path)
-
-
-def test_an_end_marker_of_something_else_does_not_count(tmp_path: Path) -> None:
-    path, data = tmp_path / "a.jpg", jpeg()
-    thumbnail = b"\xff\xe1" + (len(data[:5000]) + 4).to_bytes(2, "big") + data[:5000] + b"\xff\xd9"
-    with_thumbnail = data[:2] + thumbnail + data[2:]
-    path.write_bytes(with_thumbnail)
-    assert read_picture(path).shape == IMAGE.shape
-    path.write_bytes(with_thumbnail[: len(with_thumbnail) - 2000])
-    with pytest.raises(PictureError, match="cut off"):
-        read_picture(path)
-    # A phone's motion picture: a film of any length behind the end.
-    path.write_bytes(data + bytes(range(256)) * 1000)
-    assert read_picture(path).shape == IMAGE.shape
 
 
 def test_colours_are_rgb(tmp_path: Path) -> None:
