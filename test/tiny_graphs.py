@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from handos_ros.hand_model.model import load_hand_model
 
 ABOUT = {
-    "format": "1", "model": "tiny", "hand_model": "anny", "long_side": "64", "stride": "32",
+    "format": "1", "model": "tiny", "configuration": "tiny", "hand_model": "anny",
+    "long_side": "64", "stride": "32",
     "hand_model_hash": load_hand_model().fingerprint(coarse=True),
 }  # fmt: skip
 

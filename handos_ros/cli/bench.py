@@ -104,12 +104,13 @@ def _random(args: argparse.Namespace, scratch: Path, notes: list[str]) -> tuple[
     """A pipeline over a network of random weights, in the backend that is asked for."""
     import torch
 
+    from handos_ros.inference.loading import DEFAULT_MODEL
     from handos_ros.inference.pipeline import Pipeline
     from handos_ros.inference.torch_backend import TorchBackend
     from handos_ros.network.config import load_config
     from handos_ros.network.handos import HandosNetwork
 
-    config = load_config(args.model)
+    config = load_config(args.model or DEFAULT_MODEL)
     hand_model = _hand_model(args, config, notes)
     torch.manual_seed(0)
     if args.threads is not None:

@@ -18,7 +18,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose a network, its device, its thresholds and the camera."""
     group = parser.add_argument_group("network and camera")
     group.add_argument(
-        "--model", default="handos_lite", metavar="NAME", help="the network (default: handos_lite)"
+        "--model",
+        metavar="NAME",
+        help="the network (default: the one that --weights are of, without them handos_lite)",
     )
     group.add_argument(
         "--weights", metavar="PATH", help="its weights, a file or folder (default: those of the package)"

@@ -15,6 +15,9 @@ from handos_ros.inference.backend import Backend
 
 NETWORK_FOLDER = Path(__file__).parents[1] / "network"
 
+DEFAULT_MODEL = "handos_lite"
+"""The network where neither a name nor weights are given."""
+
 DEVICES = ("auto", "cpu", "cuda")
 BACKENDS = ("auto", "onnxruntime", "torch")
 
@@ -35,7 +38,7 @@ class Loaded:
 
 
 def load(
-    model: str,
+    model: str | None = None,
     *,
     weights: str | Path | None = None,
     device: str = "auto",
@@ -55,11 +58,13 @@ def load(
     if backend == "auto":
         backend = _choose(files, device)
     if backend == "onnxruntime":
-        return _load_onnx(files, "cuda" if device == "cuda" else "cpu", mesh, threads)
-    return _load_torch(files, device, mesh, threads)
+        return _load_onnx(files, model, "cuda" if device == "cuda" else "cpu", mesh, threads)
+    return _load_torch(files, model, device, mesh, threads)
 
 
-def _load_onnx(files: WeightFiles, device: str, mesh: HandModel | None, threads: int | None) -> Loaded:
+def _load_onnx(
+    files: WeightFiles, model: str | None, device: str, mesh: HandModel | None, threads: int | None
+) -> Loaded:
     if files.onnx is None:
         raise ModelError(
             f"{files.where}: no detector.onnx and decoder.onnx there for onnxruntime; "
@@ -68,6 +73,7 @@ def _load_onnx(files: WeightFiles, device: str, mesh: HandModel | None, threads:
     from handos_ros.inference.onnx import OnnxBackend
 
     backend = OnnxBackend(files.onnx, device=device, threads=threads)
+    _check_made_for(model, backend.configuration, files)
     if mesh is None:
         if backend.hand_model == "mano":
             raise ModelError(
@@ -88,7 +94,9 @@ def _load_onnx(files: WeightFiles, device: str, mesh: HandModel | None, threads:
     return Loaded(backend, mesh, backend.model_id)
 
 
-def _load_torch(files: WeightFiles, device: str, mesh: HandModel | None, threads: int | None) -> Loaded:
+def _load_torch(
+    files: WeightFiles, model: str | None, device: str, mesh: HandModel | None, threads: int | None
+) -> Loaded:
     if find_spec("torch") is None:
         raise ModelError(
             f"{files.where}: this needs torch, which is not installed: pip install 'handos_ros[torch]', "
@@ -96,6 +104,8 @@ def _load_torch(files: WeightFiles, device: str, mesh: HandModel | None, threads
         )
     if files.safetensors is None:
         raise ModelError(f"{files.where}: no safetensors file there for the torch backend")
+    # Before the network is built: that may take long, or first ask for a hand model that is not needed.
+    _check_made_for(model, _configuration(files.safetensors), files)
     import torch
 
     from handos_ros.inference.torch_backend import TorchBackend
@@ -106,6 +116,15 @@ def _load_torch(files: WeightFiles, device: str, mesh: HandModel | None, threads
         torch.set_num_threads(threads)
     backend, mesh = TorchBackend.load(files.safetensors, hand_model=mesh, device=device)
     return Loaded(backend, mesh, read_model_id(files.safetensors))
+
+
+def _check_made_for(model: str | None, configuration: str | None, files: WeightFiles) -> None:
+    """Refuse weights of another network than the one asked for; old exports do not say what they are of."""
+    if model is not None and configuration is not None and model != configuration:
+        raise ModelError(
+            f"{files.where}: these are weights of the network {configuration}, but the model {model} was "
+            f"asked for: ask for {configuration}, or name no model, or give weights of {model}"
+        )
 
 
 @dataclass(frozen=True)
@@ -123,18 +142,19 @@ class WeightFiles:
     safetensors: Path | None
 
 
-def find_weights(model: str, weights: str | Path | None = None) -> WeightFiles:
+def find_weights(model: str | None = None, weights: str | Path | None = None) -> WeightFiles:
     """The files of a model.
 
     Args:
-        model: name of an installed network; of no importance where `weights` are given, since these
-            know what they were made for.
+        model: name of an installed network, None for the default one. Where `weights` are given, it only
+            tells between several files in one folder.
         weights: a folder with `detector.onnx` and `decoder.onnx`, a safetensors file or both; one of
             these files; or None for what is installed under the model's name.
 
     Raises:
         ModelError: if there is nothing to be used, saying what to do.
     """
+    model = model or DEFAULT_MODEL
     if weights is None:
         files = _look_into(NETWORK_FOLDER / "weights" / model, model)
         if files.onnx is None and files.safetensors is None:
@@ -185,10 +205,25 @@ def _choose(files: WeightFiles, device: str) -> str:
 
 def read_model_id(path: Path) -> str:
     """What a safetensors file that torch has read calls its network."""
+    metadata = _metadata(path)
+    return str(metadata.get("handos.model") or json.loads(metadata["handos.config"])["name"])
+
+
+def _configuration(path: Path) -> str | None:
+    """Name of the configuration that a safetensors file was made for, None where it does not say."""
+    try:
+        return str(json.loads(_metadata(path)["handos.config"])["name"])
+    except (OSError, ValueError, KeyError, TypeError, struct.error):
+        return None  # What is wrong with the file is said when it is loaded.
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """The metadata in a safetensors file's header: its length in 8 bytes, then json."""
+    size = path.stat().st_size
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
-        metadata = json.loads(file.read(length))["__metadata__"]
-    return str(metadata.get("handos.model") or json.loads(metadata["handos.config"])["name"])
+        metadata: dict[str, str] = json.loads(file.read(min(length, size)))["__metadata__"]
+    return metadata
 
 
 def _look_into(folder: Path, name: str) -> WeightFiles:

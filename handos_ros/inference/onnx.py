@@ -32,6 +32,7 @@ class OnnxBackend:
 
     Attributes:
         model_id: name of the network and its weights.
+        configuration: name of the configuration that they were made for, None in old exports.
         hand_model: the hand model that it was trained with, as in `load_hand_model`.
         hand_model_hash: that model's `HandModel.fingerprint`.
         num_vertices: of the meshes that it gives.
@@ -51,6 +52,7 @@ class OnnxBackend:
         if about != _about(self._decoder, folder / DECODER_FILE):
             raise ModelError(f"{folder}: {DETECTOR_FILE} and {DECODER_FILE} come from different exports")
         self.model_id: str = about["model"]
+        self.configuration: str | None = about["configuration"]
         self.hand_model: str = about["hand_model"]
         self.hand_model_hash: str = about["hand_model_hash"]
         try:
@@ -155,7 +157,7 @@ def _session(path: Path, options: ort.SessionOptions, providers: list[str]) -> o
 def _about(session: ort.InferenceSession, path: Path) -> dict[str, Any]:
     """The graph's metadata under its names without `handos.`."""
     found = session.get_modelmeta().custom_metadata_map
-    about = {}
+    about: dict[str, Any] = {"configuration": found.get("handos.configuration")}
     for key in ("format", "model", "hand_model", "hand_model_hash", "long_side", "stride"):
         if f"handos.{key}" not in found:
             raise ModelError(f"{path}: not a hand network: its metadata has no handos.{key}")

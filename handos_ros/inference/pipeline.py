@@ -50,7 +50,7 @@ class Pipeline:
     @classmethod
     def load(
         cls,
-        model: str = "handos_lite",
+        model: str | None = None,
         *,
         weights: str | Path | None = None,
         device: str = "auto",
@@ -63,9 +63,8 @@ class Pipeline:
         """Load a network and make a pipeline of it.
 
         Args:
-            model: name of an installed network.
-            weights: a folder or file of weights to use in its place; None for those that came with the
-                package.
+            model: name of a network; None for the one that `weights` are of, `handos_lite` without them.
+            weights: a folder or file of weights; None for those that came with the package.
             device: `auto`, `cpu` or `cuda`.
             backend: `auto`, `onnxruntime` or `torch`. `auto` takes torch where there is a GPU that it can
                 use and onnxruntime else.

@@ -67,6 +67,7 @@ def export_onnx(network: HandosNetwork, folder: str | Path, *, model_id: str) ->
     metadata = {
         "handos.format": FORMAT,
         "handos.model": model_id,
+        "handos.configuration": network.config.name,
         "handos.long_side": str(network.config.long_side),
         "handos.stride": str(stride),
         "handos.hand_model": network.config.hand_model,

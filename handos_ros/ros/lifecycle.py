@@ -159,7 +159,7 @@ class HandosNode(LifecycleNode):
 
         def make() -> Pipeline:
             return self._factory(
-                s.model, weights=s.weights or None, device=s.device, backend=s.backend,
+                s.model or None, weights=s.weights or None, device=s.device, backend=s.backend,
                 hand_model=s.hand_model or None, min_score=s.min_score, max_hands=s.max_hands,
             )  # fmt: skip
 

@@ -53,7 +53,11 @@ class Settings:
         "(sensor_msgs/CompressedImage).",
         choices=("raw", "compressed"),
     )
-    model: str = _parameter("handos_lite", "Name of the network: handos_lite or handos.")
+    model: str = _parameter(
+        "",
+        "Name of the network, handos_lite or handos; empty for the one that the weights are of, handos_lite "
+        "without weights.",
+    )
     weights: str = _parameter("", "Folder or file of weights; empty for those that came with the package.")
     hand_model: str = _parameter(
         "", "anny, or the path of a hand model (npz, or your own MANO file); empty for the network's own."

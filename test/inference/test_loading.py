@@ -1,6 +1,8 @@
 """Tests of how weights, backends and devices are found, and of what the CPU path loads."""
 
+import json
 import os
+import struct
 import subprocess
 import sys
 
@@ -29,6 +31,44 @@ def test_installed_weights_are_found_by_name(installed):
     assert files.onnx == folder and files.safetensors is None
     (folder / "handos_lite.safetensors").write_bytes(b"x")
     assert find_weights("handos_lite").safetensors == folder / "handos_lite.safetensors"
+
+
+MISMATCH = (
+    r"these are weights of the network handos_lite, but the model handos was asked for: ask for "
+    r"handos_lite, or name no model, or give weights of handos$"
+)
+
+
+def test_graphs_of_another_network_than_asked_for_are_refused(tmp_path, installed):
+    folder = write_graphs(tmp_path / "graphs", configuration="handos_lite")
+    for weights in (folder, folder / "detector.onnx"):
+        with pytest.raises(ModelError, match=f"graphs.*: {MISMATCH}"):
+            Pipeline.load("handos", weights=weights, device="cpu")
+        for model in ("handos_lite", None):
+            assert Pipeline.load(model, weights=weights, device="cpu").backend.name == "onnxruntime"
+    # Also where they lie in the package under a wrong name.
+    write_graphs(installed / "weights" / "handos", configuration="handos_lite")
+    with pytest.raises(ModelError, match=MISMATCH):
+        Pipeline.load("handos", device="cpu")
+
+
+def test_graphs_that_do_not_say_what_they_are_of_are_taken_for_what_was_asked_for(tmp_path):
+    folder = write_graphs(tmp_path, configuration=None)
+    assert Pipeline.load("handos", weights=folder, device="cpu").model_id == "tiny"
+
+
+def test_a_weights_file_of_another_network_is_refused_before_it_is_read(tmp_path):
+    pytest.importorskip("torch", reason="needs torch")
+    header = json.dumps({"__metadata__": {"handos.config": json.dumps({"name": "handos_lite"})}}).encode()
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(ModelError, match=rf"w\.safetensors: {MISMATCH}"):
+        Pipeline.load("handos", weights=weights)
+    # What does not even say what it is of is damaged, and that is what its owner wants to know.
+    for content in (b"", b"\xff" * 8, b"\xff" * 50, weights.read_bytes()[:-5], struct.pack("<Q", 2) + b"{}"):
+        weights.write_bytes(content)
+        with pytest.raises(ModelError, match=r"w\.safetensors: not a "):
+            Pipeline.load("handos", weights=weights)
 
 
 def test_without_installed_weights_the_way_out_is_named(installed):

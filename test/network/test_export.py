@@ -88,10 +88,11 @@ def test_no_hands_need_no_decoder(exported):
         assert len(hands) == 0 and hands.vertices.shape == (0, 1000, 3)
 
 
-def test_the_files_keep_halves_and_know_their_hand_model(exported):
+def test_the_files_keep_halves_and_know_what_they_are_of(exported):
     network, folder = exported
     backend = OnnxBackend(folder)
     assert backend.hand_model_hash == network.hand_model_hash and backend.model_id == "tiny"
+    assert backend.configuration == network.config.name
     size = sum((folder / name).stat().st_size for name in ("detector.onnx", "decoder.onnx"))
     # Two bytes for each weight, four for the upsampling's 100 x 1000, and the graphs themselves.
     assert size < 3 * sum(p.numel() for p in network.parameters()) + 4 * 100_000 + 600_000
