@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from handos_ros.errors import DataError
 from handos_ros.hand_model.model import HandModel
 from handos_ros.inference.pipeline import Pipeline
 from handos_ros.inference.torch_backend import TorchBackend
@@ -25,13 +26,21 @@ class Monitor:
 
     Real pictures are those of the configuration's COCO file, spread evenly where there are more than
     `pictures`; the synthetic ones have exact 3D labels.
+
+    Raises:
+        DataError: naming the annotations or the picture that cannot be used.
     """
 
     def __init__(self, config: MonitorConfig, hand_model: HandModel) -> None:
         self.hand_model = hand_model
         self.dataset = CocoKeypoints(config.annotations, config.images or None)
-        step = max(1, len(self.dataset.entries) // config.pictures)
-        self.entries = self.dataset.entries[::step][: config.pictures]
+        entries = self.dataset.entries
+        count = min(config.pictures, len(entries))
+        self.entries = [entries[number * len(entries) // count] for number in range(count)]
+        for entry in self.entries:
+            # Said now: a picture that cannot be read later would only be left out of the scores.
+            if not (self.dataset.folder / entry.file_name).is_file():
+                raise DataError(f"{self.dataset.folder / entry.file_name}: no such picture for the monitor")
         self.samples: list[Sample] = []
         if config.synthetic:
             rendered = synthetic_test_set(hand_model=hand_model)
