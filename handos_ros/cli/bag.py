@@ -22,13 +22,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from handos_ros.cli import values
 from handos_ros.cli.common import (
     add_model_arguments,
     complain,
-    fraction,
     load_camera,
     load_pipeline,
-    positive,
     progress,
     warn,
 )
@@ -85,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--split-size",
-        type=positive,
+        type=values.positive,
         default=2048,
         metavar="MB",
         help="begin another file of OUT after so many megabytes (default: 2048)",
@@ -97,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--smoothing",
-        type=fraction,
+        type=values.fraction,
         default=0.5,
         metavar="0..1",
         help="how strongly to smooth over time, 0 for not at all (default: 0.5)",
@@ -108,7 +107,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="go on where an earlier run stopped; skip what is done"
     )
     group = parser.add_argument_group("many bags")
-    group.add_argument("--jobs", type=positive, default=1, metavar="N", help="bags at a time (default: 1)")
+    group.add_argument(
+        "--jobs", type=values.positive, default=1, metavar="N", help="bags at a time (default: 1)"
+    )
     group.add_argument(
         "--ray",
         metavar="ADDRESS",
@@ -116,7 +117,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(bags and outputs on a file system that all of its machines share)",
     )
     group.add_argument(
-        "--threads", type=positive, metavar="N", help="CPU threads for each bag (default: all, shared out)"
+        "--threads",
+        type=values.positive,
+        metavar="N",
+        help="CPU threads for each bag (default: all, shared out)",
     )
     add_model_arguments(parser)
 

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from handos_ros.cli import common
+from handos_ros.cli import common, values
 from handos_ros.errors import ModelError
 from handos_ros.files.atomic import whole
 
@@ -47,12 +47,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--hands", type=_numbers, default=(0, 1, 2, 5, 10), metavar="N,N", help="(default: 0,1,2,5,10)"
     )
     group.add_argument(
-        "--size", type=_size, default=(1280, 720), metavar="WxH", help="of the picture (default: 1280x720)"
+        "--size",
+        type=values.size,
+        default=(1280, 720),
+        metavar="WxH",
+        help="of the picture (default: 1280x720)",
     )
-    group.add_argument("--repeats", type=common.positive, default=50, metavar="N", help="(default: 50)")
-    group.add_argument("--warm-up", type=int, default=5, metavar="N", help="pictures before (default: 5)")
+    group.add_argument("--repeats", type=values.positive, default=50, metavar="N", help="(default: 50)")
     group.add_argument(
-        "--threads", type=common.positive, metavar="N", help="CPU threads (default: a good choice)"
+        "--warm-up", type=values.count, default=5, metavar="N", help="pictures before (default: 5)"
+    )
+    group.add_argument(
+        "--threads", type=values.positive, metavar="N", help="CPU threads (default: a good choice)"
     )
     group.add_argument("--json", metavar="FILE", help="also write all numbers there")
     parser.add_argument("--overwrite", action="store_true", help="replace the json file if it is there")
@@ -237,13 +243,6 @@ def _numbers(text: str) -> tuple[int, ...]:
     if min(numbers) < 0 or max(numbers) > 500:
         raise argparse.ArgumentTypeError("numbers of hands are from 0 to 500")
     return numbers
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 1280x720")
-    return int(width), int(height)
 
 
 def _cpu_name() -> str:

@@ -9,6 +9,8 @@ import threading
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from handos_ros.cli import values
+
 if TYPE_CHECKING:
     from handos_ros.hands import Camera
     from handos_ros.inference.pipeline import Pipeline
@@ -41,14 +43,14 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--min-score",
-        type=fraction,
+        type=values.fraction,
         default=0.5,
         metavar="0..1",
         help="leave out hands that the network is less sure of (default: 0.5)",
     )
     group.add_argument(
         "--max-hands",
-        type=positive,
+        type=values.positive,
         default=10,
         metavar="N",
         help="at most so many in a picture (default: 10)",
@@ -144,19 +146,3 @@ def _say(line: str) -> None:
         tqdm.write(line, file=sys.stderr)  # above the bar, which stays whole
     else:
         print(line, file=sys.stderr)
-
-
-def fraction(text: str) -> float:
-    """An option's value from 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def positive(text: str) -> int:
-    """An option's value that is a whole number from 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return value

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from handos_ros.cli.common import positive, progress
+from handos_ros.cli import values
+from handos_ros.cli.common import progress
 
 if TYPE_CHECKING:
     from handos_ros.learning.sample import Sample
@@ -19,7 +20,9 @@ _AT_ONCE = 16
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="folder to make")
-    parser.add_argument("--count", type=positive, default=100, metavar="N", help="pictures (default: 100)")
+    parser.add_argument(
+        "--count", type=values.positive, default=100, metavar="N", help="pictures (default: 100)"
+    )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="S", help="same seed, same pictures (default: 0)"
     )
@@ -27,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--test-set", action="store_true", help="render the fixed test set instead (its own seed and count)"
     )
     parser.add_argument(
-        "--size", metavar="WxH", help="of all pictures (default: 320x320, 256x384 and 384x256 in turn)"
+        "--size",
+        type=values.size,
+        metavar="WxH",
+        help="of all pictures (default: 320x320, 256x384 and 384x256 in turn)",
     )
     parser.add_argument(
         "--backgrounds", metavar="DIR", help="photographs without hands (default: drawn backgrounds)"
@@ -42,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from handos_ros.files.atomic import refuse_existing, whole
 
     refuse_existing(args.output, overwrite=args.overwrite)
-    sizes = None if args.size is None else (_size(args.size),)
+    sizes = None if args.size is None else (args.size[::-1],)
 
     from handos_ros.hand_model.model import load_hand_model
     from handos_ros.learning.synthesis import testset
@@ -77,16 +83,6 @@ def _samples(hands: SyntheticHands, count: int) -> Iterator[Sample]:
         for size, some in by_size.items():
             done.update(zip(some, to_samples(hands.render(some, size)), strict=True))
         yield from (done[index] for index in indices)
-
-
-def _size(text: str) -> tuple[int, int]:
-    """`WxH` -> (height, width)."""
-    from handos_ros.errors import DataError
-
-    width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise DataError(f"--size {text}: give width and height in px, such as 640x480")
-    return int(height), int(width)
 
 
 def _device(name: str) -> str:

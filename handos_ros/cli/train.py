@@ -10,7 +10,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from handos_ros.cli import common
+from handos_ros.cli import values
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", required=True, metavar="DIR", help="checkpoints, metrics and weights go there"
     )
     parser.add_argument(
-        "--minutes", type=_amount, metavar="M", help="stop after so long, with a checkpoint (default: never)"
+        "--minutes",
+        type=values.amount,
+        metavar="M",
+        help="stop after so long, with a checkpoint (default: never)",
     )
     parser.add_argument(
         "--device",
@@ -29,10 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to train (default: a GPU if there is one)",
     )
     parser.add_argument(
-        "--workers", type=_count, metavar="N", help="processes that make batches (default: by the machine)"
+        "--workers",
+        type=values.count,
+        metavar="N",
+        help="processes that make batches (default: by the machine)",
     )
     parser.add_argument(
-        "--checkpoint-every", type=common.positive, default=500, metavar="STEPS", help="(default: 500)"
+        "--checkpoint-every", type=values.positive, default=500, metavar="STEPS", help="(default: 500)"
     )
     parser.add_argument(
         "--initial",
@@ -99,19 +105,3 @@ def run(args: argparse.Namespace) -> int:
         state = "finished" if finished else "stopped; the same command goes on from its checkpoint"
         print(f"{state}: {Path(args.output) / 'weights.safetensors'}")
     return 0
-
-
-def _amount(text: str) -> float:
-    """An option's value above 0."""
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def _count(text: str) -> int:
-    """An option's value that is a whole number from 0."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is less than 0")
-    return value

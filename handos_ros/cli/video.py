@@ -20,7 +20,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import IO, TYPE_CHECKING
 
-from handos_ros.cli import common
+from handos_ros.cli import common, values
 from handos_ros.errors import DataError, HandosError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-window", action="store_true", help="open no window for a camera")
     parser.add_argument(
         "--smoothing",
-        type=common.fraction,
+        type=values.fraction,
         default=0.5,
         metavar="0..1",
         help="how much a hand is steadied over time; 0 leaves it as the network saw it (default: 0.5)",

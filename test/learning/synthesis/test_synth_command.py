@@ -44,6 +44,7 @@ def test_our_reader_reads_them(folder):
 def test_refusals_name_the_matter(folder, tmp_path, capsys):
     assert main(["synth", "-o", str(folder), "--count", "1"]) == 1
     assert "--overwrite" in capsys.readouterr().err
-    assert main(["synth", "-o", str(tmp_path / "x"), "--size", "big"]) == 1
-    assert "--size big" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["synth", "-o", str(tmp_path / "x"), "--size", "big"])
+    assert "argument --size: 'big' is no size such as 1280x720" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
