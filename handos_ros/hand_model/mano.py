@@ -17,7 +17,7 @@ from handos_ros.hand_model.model import HandModel, Rig
 from handos_ros.hand_model.poses import random_rotations
 from handos_ros.hand_model.posing import pose_bones
 from handos_ros.hand_model.restricted_pickle import load_arrays
-from handos_ros.hands import NUM_JOINTS
+from handos_ros.hands import LEFT, NUM_JOINTS, RIGHT
 
 TIPS = {
     "freihand": (744, 320, 443, 555, 672),
@@ -43,6 +43,8 @@ _SHAPES = {
     "v_template": (VERTICES, 3), "f": (None, 3), "weights": (VERTICES, 16), "posedirs": (VERTICES, 3, 135),
     "shapedirs": (VERTICES, 3, None), "J_regressor": (16, VERTICES), "kintree_table": (2, 16),
 }  # fmt: skip
+_POSE_SHAPES = {"hands_mean": (45,), "hands_components": (45, 45)}
+"""Of the pose space, which not every copy of the file has."""
 
 
 def load_mano(path: str | Path, *, tips: str = "freihand", closed: bool = True) -> HandModel:
@@ -66,11 +68,9 @@ def load_mano(path: str | Path, *, tips: str = "freihand", closed: bool = True) 
     parents = data["kintree_table"][0].astype(np.int64)
     heads = regressor @ template
     template, heads = template - heads[0], heads - heads[0]
-    if tuple(parents[1:]) != tuple(0 if bone % 3 == 1 else bone - 1 for bone in range(1, 16)):
-        raise ModelError(f"{path}: kintree_table is not MANO's")
-    palm = palm_frame(heads[0], *(heads[FINGERS[finger][0]] for finger in ("index", "middle", "little")))[2]
-    if template[TIPS[tips][0]] @ palm < 0:
+    if side_of(data) == LEFT:
         raise ModelError(f"{path}: a left hand; use MANO_RIGHT, the left hand is made by mirroring it")
+    palm = _palm(heads)
 
     tails = np.empty_like(heads)
     for bones, tip in zip(FINGERS.values(), TIPS[tips], strict=True):
@@ -138,8 +138,10 @@ def read_mano(path: str | Path) -> dict[str, Any]:
             raise ModelError(f"{path}: not an npz of plain arrays ({error})") from None
     else:
         data = load_arrays(path)
-    for name, want in _SHAPES.items():
+    for name, want in (_SHAPES | _POSE_SHAPES).items():
         if name not in data:
+            if name in _POSE_SHAPES:
+                continue
             raise ModelError(f"{path}: not MANO: it has no {name}")
         array = np.asarray(data[name])
         if array.dtype.kind not in "fiu":
@@ -151,7 +153,21 @@ def read_mano(path: str | Path) -> dict[str, Any]:
         data[name] = array.astype(np.float64) if array.dtype.kind == "f" else array
     if data["f"].min() < 0 or data["f"].max() >= VERTICES:
         raise ModelError(f"{path}: not MANO: f names a vertex that is not there")
+    if tuple(data["kintree_table"][0, 1:]) != tuple(0 if b % 3 == 1 else b - 1 for b in range(1, 16)):
+        raise ModelError(f"{path}: kintree_table is not MANO's")
     return data
+
+
+def side_of(data: dict[str, Any]) -> int:
+    """Which hand `read_mano` has read: the thumb's tip stands out of the palm."""
+    heads = data["J_regressor"] @ data["v_template"]
+    tip = data["v_template"][TIPS["freihand"][0]] - heads[0]
+    return RIGHT if tip @ _palm(heads) >= 0 else LEFT
+
+
+def _palm(heads: NDArray) -> NDArray:
+    """(3,) out of a right hand's palm, into a left one's, from the heads of its bones."""
+    return palm_frame(heads[0], *(heads[FINGERS[finger][0]] for finger in ("index", "middle", "little")))[2]
 
 
 def _closed(faces: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -40,43 +40,55 @@ def load_hand_model(name_or_path: str | Path = "anny") -> HandModel:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Rig:
-    """A right hand's skin and bones: what it takes to shape and pose it.
-
-    All lengths in metres, in the hand's own frame: the wrist joint at the origin and, for the shipped
-    model, x towards the thumb, y towards the fingers, z out of the palm.
+class Skin:
+    """What linear blend skinning needs of a hand, lengths in metres, in the hand's own frame.
 
     V vertices, B bones, S shape components.
 
     Attributes:
         template: (V, 3) float32, rest pose, mean shape.
         skinning: (V, B) float32, rows sum to 1.
-        bone_names: B names.
         bone_parents: (B,) int32, -1 for the root, which comes first; a parent stands before its children.
-        bone_heads, bone_tails: (B, 3) float32, of the template; a bone turns about its head.
-        bone_regressor: (B, V) float32, rows sum to 1; heads from the rest vertices of any shape.
-        flexion_axes: (B, 3) float32 unit vectors in the rest pose; a positive right-handed turn closes
-            the fist (thumb: its root sweeps across the palm).
-        abduction_axes: (B, 3) float32 unit vectors at right angles to `flexion_axes`; a positive turn
-            moves a finger towards the thumb's side, and the thumb off the palm's plane.
+        bone_regressor: (B, V) float32, rows sum to 1; heads of bones, about which they turn, from the rest
+            vertices of any shape.
         shape_basis: (S, V, 3) float32, offsets for one standard deviation each.
-        shape_names: S names.
         pose_basis: (9 (B - 1), V, 3) float32, offsets per entry of (rotation - identity) of each bone
             but the root, row by row (MANO has them), or None.
     """
 
     template: NDArray[np.float32]
     skinning: NDArray[np.float32]
-    bone_names: tuple[str, ...]
     bone_parents: NDArray[np.int32]
+    bone_regressor: NDArray[np.float32]
+    shape_basis: NDArray[np.float32]
+    pose_basis: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Rig(Skin):
+    """A right hand's skin and its bones by name: what it takes to shape and pose it as people do.
+
+    The wrist joint is at the origin; of the shipped model, x runs towards the thumb, y towards the fingers,
+    z out of the palm.
+
+    V vertices, B bones, S shape components.
+
+    Attributes:
+        bone_names: B names.
+        bone_heads, bone_tails: (B, 3) float32, of the template.
+        flexion_axes: (B, 3) float32 unit vectors in the rest pose; a positive right-handed turn closes
+            the fist (thumb: its root sweeps across the palm).
+        abduction_axes: (B, 3) float32 unit vectors at right angles to `flexion_axes`; a positive turn
+            moves a finger towards the thumb's side, and the thumb off the palm's plane.
+        shape_names: S names.
+    """
+
+    bone_names: tuple[str, ...]
     bone_heads: NDArray[np.float32]
     bone_tails: NDArray[np.float32]
-    bone_regressor: NDArray[np.float32]
     flexion_axes: NDArray[np.float32]
     abduction_axes: NDArray[np.float32]
-    shape_basis: NDArray[np.float32]
     shape_names: tuple[str, ...]
-    pose_basis: NDArray[np.float32] | None = None
 
     @property
     def num_vertices(self) -> int:

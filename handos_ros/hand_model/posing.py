@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from handos_ros.hand_model.model import HandModel, Rig
+from handos_ros.hand_model.model import HandModel, Rig, Skin
 
 
 def pose(
@@ -27,28 +27,28 @@ def pose(
 
 
 def pose_bones(
-    rig: Rig, rotations: NDArray, shape: NDArray | None = None
+    skin: Skin, rotations: NDArray, shape: NDArray | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """As `pose`, but with the posed heads of the bones (N, B, 3) in place of the joints."""
-    rest = shaped(rig, shape, len(rotations))
-    heads = rig.bone_regressor @ rest
+    rest = shaped(skin, shape, len(rotations))
+    heads = skin.bone_regressor @ rest
     rest, heads = rest - heads[:, :1], heads - heads[:, :1]
-    if rig.pose_basis is not None:
-        offsets = (rotations[:, 1:] - np.eye(3)).reshape(len(rotations), len(rig.pose_basis))
-        rest = rest + np.tensordot(offsets, rig.pose_basis, 1)
-    turns, places = forward_kinematics(rig.bone_parents, rotations, heads)
+    if skin.pose_basis is not None:
+        offsets = (rotations[:, 1:] - np.eye(3)).reshape(len(rotations), len(skin.pose_basis))
+        rest = rest + np.tensordot(offsets, skin.pose_basis, 1)
+    turns, places = forward_kinematics(skin.bone_parents, rotations, heads)
     shifts = places - np.einsum("nbij,nbj->nbi", turns, heads)
     transforms = np.concatenate([turns, shifts[..., None]], -1).reshape(*turns.shape[:2], 12)
-    blended = (rig.skinning @ transforms).reshape(*rest.shape[:2], 3, 4)
+    blended = (skin.skinning @ transforms).reshape(*rest.shape[:2], 3, 4)
     vertices = np.einsum("nvij,nvj->nvi", blended[..., :3], rest) + blended[..., 3]
     return vertices.astype(np.float32), places.astype(np.float32)
 
 
-def shaped(rig: Rig, shape: NDArray | None, count: int = 1) -> NDArray[np.float32]:
+def shaped(skin: Skin, shape: NDArray | None, count: int = 1) -> NDArray[np.float32]:
     """(N, V, 3) rest vertices of N shapes (N, S); `count` copies of the template for None."""
     if shape is None:
-        return np.repeat(rig.template[None], count, 0)
-    return rig.template + np.tensordot(np.asarray(shape, np.float32), rig.shape_basis, 1)
+        return np.repeat(skin.template[None], count, 0)
+    return skin.template + np.tensordot(np.asarray(shape, np.float32), skin.shape_basis, 1)
 
 
 def forward_kinematics(parents: NDArray, rotations: NDArray, heads: NDArray) -> tuple[NDArray, NDArray]:

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 from scipy import sparse
+from scipy.spatial.transform import Rotation
 
 RINGS, AROUND = 48, 16
 
@@ -60,9 +61,51 @@ def mano_arrays(seed: int = 0) -> dict[str, np.ndarray]:
         "shapedirs": random.normal(0, 1e-3, (778, 3, 10)),
         "J_regressor": regressor,
         "kintree_table": np.array([parents, range(16)], np.int64),
-        "hands_mean": np.zeros(45),
-        "hands_components": np.eye(45),
+        "hands_mean": random.normal(0, 0.2, 45),
+        "hands_components": np.linalg.qr(random.normal(size=(45, 45)))[0],
     }
+
+
+def left_arrays(right: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The left hand of a right one as the official files have it: mirrored, but for `shapedirs`."""
+    turned = np.tile([1, -1, -1], 15)
+    return {
+        **right,
+        "v_template": right["v_template"] * [-1, 1, 1],
+        "f": right["f"][:, ::-1],
+        # Rotation matrices keep xx, yy, yz, zy, zz when mirrored and change the sign of the others.
+        "posedirs": right["posedirs"]
+        * np.array([-1, 1, 1])[None, :, None]
+        * np.tile([1, -1, -1, -1, 1, 1, -1, 1, 1], 15),
+        "hands_mean": right["hands_mean"] * turned,
+        "hands_components": right["hands_components"] * turned,
+    }
+
+
+def posed_by_hand(
+    arrays: dict[str, np.ndarray], pose: np.ndarray, betas: np.ndarray, translation: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """MANO's vertices and 16 joints from 48 axis-angle values, one vertex and one bone after the other."""
+    rotations = [Rotation.from_rotvec(part).as_matrix() for part in np.reshape(pose, (16, 3))]
+    shaped, rest = np.empty((778, 3)), np.empty((778, 3))
+    corrections = np.concatenate([(rotation - np.eye(3)).ravel() for rotation in rotations[1:]])
+    for v in range(778):
+        shaped[v] = arrays["v_template"][v] + sum(
+            b * arrays["shapedirs"][v, :, k] for k, b in enumerate(betas)
+        )
+        rest[v] = shaped[v] + arrays["posedirs"][v] @ corrections
+    heads = arrays["J_regressor"] @ shaped
+    parents = arrays["kintree_table"][0]
+
+    def moved(bone: int, point: np.ndarray) -> np.ndarray:
+        point = heads[bone] + rotations[bone] @ (point - heads[bone])
+        return point if bone == 0 else moved(int(parents[bone]), point)
+
+    vertices = np.array(
+        [sum(w * moved(b, rest[v]) for b, w in enumerate(arrays["weights"][v])) for v in range(778)]
+    )
+    joints = np.array([moved(b, heads[b]) for b in range(16)])
+    return vertices + translation, joints + translation
 
 
 class Python2Pickler(pickle._Pickler):
