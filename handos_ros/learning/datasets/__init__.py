@@ -17,6 +17,9 @@ DATASETS: dict[str, tuple[str, str]] = {
 }
 """Name of each data set -> its module here and its class."""
 
+POSED_BY_MANO = ("ho3d", "h2o3d", "dexycb")
+"""Those whose meshes are made of pose parameters with the user's own MANO files: their option `mano`."""
+
 
 def open_dataset(name: str, *paths: str, **options: Any) -> Any:
     """A data set by its name in `DATASETS`; `len` and `[i]` -> `Sample`.

@@ -2,13 +2,18 @@
 
 Folder tree, as unpacked:
 
-    calibration/intrinsics/SERIAL_640x480.yml        color: fx fy ppx ppy
-    20200709-weiy/SEQUENCE/meta.yml                  num_frames, mano_sides: [left or right]
-    20200709-weiy/SEQUENCE/SERIAL/color_000000.jpg
-    20200709-weiy/SEQUENCE/SERIAL/labels_000000.npz  joint_3d (1, 21, 3) m, joint_2d (1, 21, 2) px, seg
+    calibration/intrinsics/SERIAL_640x480.yml     color: fx fy ppx ppy
+    calibration/mano_NAME/mano.yml                betas: MANO's shape of one person, for either hand
+    20200709-subject-01/SEQUENCE/meta.yml         num_frames, mano_sides: [left or right], mano_calib: [NAME]
+    20200709-subject-01/SEQUENCE/SERIAL/color_000000.jpg
+    20200709-subject-01/SEQUENCE/SERIAL/labels_000000.npz
+                                                  joint_3d (1, 21, 3) m, joint_2d (1, 21, 2) px,
+                                                  pose_m (1, 51), seg
 
 Joints are in this package's order and in the optical frame; all of them are -1 in frames in which the hand
-is not there, which stay as pictures without a hand.
+is not there, which stay as pictures without a hand. `pose_m` holds the hand's turn (3), all 45 principal
+components of MANO's pose space about its mean pose, and the translation (3): manopth's
+`ManoLayer(flat_hand_mean=False, ncomps=45, use_pca=True)`, as in the toolkit's `mano_layer.py`.
 """
 
 from __future__ import annotations
@@ -23,12 +28,14 @@ from numpy.typing import NDArray
 
 from handos_ros.errors import DataError
 from handos_ros.hands import LEFT, NUM_JOINTS, RIGHT
+from handos_ros.learning.datasets.mano_meshes import ManoMeshes
 from handos_ros.learning.datasets.reading import JOINT_MARGIN, box_around, read_picture
 from handos_ros.learning.sample import Sample
 
 SUBJECTS = (
-    "20200709-weiy", "20200813-ceppner", "20200820-amousavian", "20200903-ynarang", "20200908-yux",
-    "20200918-ftozetoramos", "20200928-ahanda", "20201002-dieterf", "20201015-ychao", "20201022-lmanuelli",
+    "20200709-subject-01", "20200813-subject-02", "20200820-subject-03", "20200903-subject-04",
+    "20200908-subject-05", "20200918-subject-06", "20200928-subject-07", "20201002-subject-08",
+    "20201015-subject-09", "20201022-subject-10",
 )  # fmt: skip
 SERIALS = (
     "836212060125", "839512060362", "840412060917", "841412060263",
@@ -77,19 +84,27 @@ SPLITS: dict[tuple[str, str], Part] = {
 class DexYcb:
     """The frames of one split; `len` and `[i]` -> `Sample` with one hand or none.
 
-    Frames follow one another by recording, then camera, then time. Meshes need MANO and its pose
-    parameters; the labels give joints.
+    Frames follow one another by recording, then camera, then time.
 
     Args:
         folder: what holds `calibration` and the subjects' folders.
         setup: `s0` (the usual one) to `s3`.
         split: `train`, `val` or `test`.
+        mano: the user's own MANO files (see `load_mano_hands`), for meshes; None for joints alone.
 
     Raises:
         DataError: naming what is missing or cannot be used.
+        ModelError: if a MANO file cannot be used.
     """
 
-    def __init__(self, folder: str | Path, setup: str = "s0", split: str = "train") -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        setup: str = "s0",
+        split: str = "train",
+        *,
+        mano: str | Path | None = None,
+    ) -> None:
         self.folder = Path(folder)
         if (setup, split) not in SPLITS:
             raise DataError(f"DexYCB has no {setup} {split}: setups are s0 to s3, splits train, val and test")
@@ -98,6 +113,11 @@ class DexYcb:
         self.k = {serial: self._intrinsics(serial) for serial in serials}
         self.frames: list[tuple[Path, int, int]] = []
         """The camera's folder, the frame's number, the side."""
+        self._meshes = ManoMeshes(mano, "DexYCB", (LEFT, RIGHT))
+        self._betas: dict[Path, NDArray[np.float64]] = {}
+        """MANO's shape in each recording, where meshes are made."""
+        self._shapes: dict[Path, NDArray[np.float64]] = {}
+        """The same by its file: recordings of one person share it."""
         for subject in (SUBJECTS[i] for i in part.subjects):
             home = self.folder / subject
             recordings = sorted(p for p in home.iterdir() if p.is_dir()) if home.is_dir() else []
@@ -107,7 +127,7 @@ class DexYcb:
                     "splits go by their order, so all of them must be there"
                 )
             for recording in (recordings[i] for i in part.sequences):
-                side, count = self._meta(recording / "meta.yml")
+                side, count = self._meta(recording)
                 self.frames += [(recording / s, frame, side) for s in serials for frame in range(count)]
 
     def __len__(self) -> int:
@@ -120,6 +140,7 @@ class DexYcb:
             with np.load(path, allow_pickle=False) as label:
                 joints = np.asarray(label["joint_3d"], np.float64).reshape(NUM_JOINTS, 3)
                 points = np.asarray(label["joint_2d"], np.float64).reshape(NUM_JOINTS, 2)
+                pose = np.asarray(label["pose_m"], np.float64).reshape(51) if self._meshes.hands else None
         except OSError as error:
             raise DataError(f"{path}: cannot read the label: {error.strerror or error}") from None
         except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -130,6 +151,10 @@ class DexYcb:
         if (joints == -1).all():
             return Sample.labelled(image, k=k, source=source)
         height, width = image.shape[:2]
+        try:
+            mesh = None if pose is None else self._mesh(folder.parent, side, pose, joints)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
         return Sample.labelled(
             image,
             [box_around(points, width, height, margin=JOINT_MARGIN)],
@@ -137,8 +162,14 @@ class DexYcb:
             handedness=[side],
             joints_2d=points[None],
             joints_3d=joints[None],
+            vertices=None if mesh is None else mesh[None],
             source=source,
         )
+
+    def _mesh(self, recording: Path, side: int, pose: NDArray, joints: NDArray) -> NDArray[np.float64] | None:
+        """The mesh of one label's pose parameters; None without a MANO file of that side."""
+        shape = self._betas[recording]
+        return self._meshes(side, pose[:48], shape, pose[48:], joints=joints, components=True)
 
     def _intrinsics(self, serial: str) -> NDArray[np.float64]:
         path = self.folder / "calibration" / "intrinsics" / f"{serial}_{_WIDTH}x{_HEIGHT}.yml"
@@ -149,13 +180,27 @@ class DexYcb:
             raise DataError(f"{path}: no intrinsics of DexYCB: {error!r}") from None
         return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
 
-    def _meta(self, path: Path) -> tuple[int, int]:
-        """The hand's side and the number of frames of one recording."""
+    def _meta(self, recording: Path) -> tuple[int, int]:
+        """The hand's side and the number of frames of one recording; keeps its shape for meshes."""
+        path = recording / "meta.yml"
         meta = _yaml(path)
         try:
-            return {"left": LEFT, "right": RIGHT}[meta["mano_sides"][0]], int(meta["num_frames"])
+            side, count = {"left": LEFT, "right": RIGHT}[meta["mano_sides"][0]], int(meta["num_frames"])
+            if self._meshes.hands:
+                self._betas[recording] = self._shape(str(meta["mano_calib"][0]))
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise DataError(f"{path}: no recording of DexYCB: {error!r}") from None
+        return side, count
+
+    def _shape(self, name: str) -> NDArray[np.float64]:
+        """(10,) MANO's betas of one person."""
+        path = self.folder / "calibration" / f"mano_{name}" / "mano.yml"
+        if path not in self._shapes:
+            try:
+                self._shapes[path] = np.asarray(_yaml(path)["betas"], np.float64).reshape(10)
+            except (KeyError, TypeError, ValueError) as error:
+                raise DataError(f"{path}: no shape of DexYCB: {error!r}") from None
+        return self._shapes[path]
 
 
 def _yaml(path: Path) -> dict:

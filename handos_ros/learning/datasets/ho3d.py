@@ -6,13 +6,15 @@ Folder tree, as unpacked:
 
     train.txt, evaluation.txt           one `SEQUENCE/0000` a line
     {train,evaluation}/SEQUENCE/rgb/0000.jpg     (png in v2)
-    {train,evaluation}/SEQUENCE/meta/0000.pkl    camMat, handJoints3D; for evaluation handBoundingBox and
-                                                 the root alone. H2O-3D: rightHandJoints3D, leftHandJoints3D,
-                                                 jointValidRight, jointValidLeft, rightHandBoundingBox, ...
+    {train,evaluation}/SEQUENCE/meta/0000.pkl    camMat, handJoints3D, handPose, handBeta, handTrans; for
+                                                 evaluation handBoundingBox and the root alone. H2O-3D:
+                                                 rightHandJoints3D, leftHandJoints3D, rightHandPose, ...,
+                                                 handBeta, jointValidRight, rightHandBoundingBox, ...
     evaluation_xyz.json, evaluation_verts.json   came out later for HO-3D: true joints and meshes
 
 Its axes are OpenGL's (y up, z backwards) and its joints in MANO's order with the tips at the end; both
-are turned into this package's here.
+are turned into this package's here. Poses are 48 axis-angle values to which no mean pose is to be added
+(`fullpose` in its `vis_HO3D.py`); training meshes are made of them with the user's own MANO.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from handos_ros.errors import DataError, ModelError
 from handos_ros.hand_model.restricted_pickle import load_arrays
 from handos_ros.hands import LEFT, NUM_JOINTS, RIGHT
+from handos_ros.learning.datasets.mano_meshes import NUM_VERTICES, ManoMeshes
 from handos_ros.learning.datasets.reading import JOINT_MARGIN, box_around, project, read_json, read_picture
 from handos_ros.learning.sample import Sample
 
@@ -49,6 +52,8 @@ class _Keys:
     side: int
     joints: str
     box: str
+    pose: str
+    translation: str
     valid: str | None = None
     """Which joints can be trusted; None where all can."""
 
@@ -59,15 +64,18 @@ class Ho3d:
     Args:
         folder: what holds `train` and `evaluation`.
         split: `train` or `evaluation`.
+        mano: the user's own MANO files (see `load_mano_hands`), for the meshes of training pictures; None
+            for joints alone.
 
     Raises:
         DataError: naming the file that is missing or cannot be used.
+        ModelError: if a MANO file cannot be used.
     """
 
     name = "HO-3D"
-    _hands: tuple[_Keys, ...] = (_Keys(RIGHT, "handJoints3D", "handBoundingBox"),)
+    _hands: tuple[_Keys, ...] = (_Keys(RIGHT, "handJoints3D", "handBoundingBox", "handPose", "handTrans"),)
 
-    def __init__(self, folder: str | Path, split: str = "train") -> None:
+    def __init__(self, folder: str | Path, split: str = "train", *, mano: str | Path | None = None) -> None:
         self.folder, self.split = Path(folder), split
         if split not in ("train", "evaluation"):
             raise DataError(f"{self.name} has no split {split!r}: it is train or evaluation")
@@ -80,6 +88,8 @@ class Ho3d:
         if not self.names or any(len(name) != 2 for name in self.names):
             raise DataError(f"{path}: every line must be SEQUENCE/NUMBER")
         self._truth = self._published_truth() if split == "evaluation" else None
+        sides = [keys.side for keys in self._hands]
+        self._meshes = ManoMeshes(mano, self.name, sides) if split == "train" else None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -96,6 +106,8 @@ class Ho3d:
             found = [self._hand(meta, keys, index, k, image.shape) for keys in self._hands]
         except ModelError as error:
             raise DataError(str(error)) from None
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: not a label of {self.name}: {error!r}") from None
         hands = [hand for hand in found if hand is not None]
@@ -135,7 +147,27 @@ class Ho3d:
             "box": box, "handedness": keys.side, "joints_2d": points, "joints_2d_weight": valid,
             "joints_3d": joints, "has_joints_3d": valid.all(),
         }  # fmt: skip
-        return labels if mesh is None else {**labels, "vertices": from_ho3d(mesh[index])}
+        if mesh is not None:
+            return {**labels, "vertices": from_ho3d(mesh[index]), "has_vertices": True}
+        if self._meshes is None or not self._meshes.hands:
+            return labels
+        # As with 3D joints: a hand of which some are unsure is posed by guess.
+        posed = self._posed(meta, keys, joints) if valid.all() else None
+        blank = np.zeros((NUM_VERTICES, 3))
+        return {**labels, "vertices": blank if posed is None else posed, "has_vertices": posed is not None}
+
+    def _posed(self, meta: dict[str, Any], keys: _Keys, joints: NDArray) -> NDArray[np.float64] | None:
+        """The mesh of a label's pose parameters; None without a MANO file of that side."""
+        assert self._meshes is not None
+        pose = np.asarray(meta[keys.pose], np.float64).reshape(48)
+        return self._meshes(
+            keys.side,
+            pose,
+            meta["handBeta"],
+            meta[keys.translation],
+            joints=joints,
+            turn=from_ho3d,
+        )
 
     def _published_truth(self) -> tuple[NDArray, NDArray | None] | None:
         """Joints (N, 21, 3) and vertices (N, 778, 3) of the evaluation as published, if they are there."""
@@ -155,10 +187,13 @@ class H2o3d(Ho3d):
     """H2O-3D, which differs in showing both hands; a hand whose joints are all unsure has no label."""
 
     name = "H2O-3D"
-    _hands = (
-        _Keys(RIGHT, "rightHandJoints3D", "rightHandBoundingBox", "jointValidRight"),
-        _Keys(LEFT, "leftHandJoints3D", "leftHandBoundingBox", "jointValidLeft"),
-    )
+    _hands = tuple(
+        _Keys(
+            side, f"{name}HandJoints3D", f"{name}HandBoundingBox", f"{name}HandPose", f"{name}HandTrans",
+            f"jointValid{name.title()}",
+        )
+        for side, name in ((RIGHT, "right"), (LEFT, "left"))
+    )  # fmt: skip
 
     def _published_truth(self) -> None:
         """None has been published."""
