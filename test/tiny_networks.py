@@ -106,6 +106,8 @@ def stir(module):
                 tensor.normal_(std=0.1)
             elif name.endswith("running_var"):
                 tensor.uniform_(0.5, 1.5)
+            elif tensor.ndim == 1 and name.endswith("weight") and tensor.abs().mean() < 0.2:
+                tensor.fill_(1)  # RT-DETR's norms start so small that all places look the same.
             elif tensor.ndim > 1 and (".model." in f".{name}" or not tensor.any() or "vertex" in name):
                 tensor.normal_(std=(1 / tensor[0].numel()) ** 0.5)
             if tensor.ndim > 1:

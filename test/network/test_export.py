@@ -39,10 +39,23 @@ def exported(tmp_path_factory):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_graphs_give_what_the_network_gives(exported, size, count):
-    network, folder = exported
+    compare(*exported, size, count)
+
+
+@pytest.mark.parametrize("kind", ["rt_detr", "rt_detr_v2"])
+def test_other_detectors_are_exported_too(tmp_path, kind):
+    network = tiny_network(kind, layers_2d=0, layers_interactive=1)
+    export_onnx(network, tmp_path, model_id=kind)
+    for count, size in enumerate(SIZES, 1):
+        compare(network, tmp_path, size, count)
+
+
+def compare(network, folder, size, count):
+    """Both backends on one picture, by the order in which candidates come: no two of them score alike."""
     torch_backend, onnx_backend = TorchBackend(network), OnnxBackend(folder, threads=1)
     picture = pictures(1, *size, seed=count)[0].permute(1, 2, 0).numpy()
     found = [backend.detect(picture) for backend in (torch_backend, onnx_backend)]
+    assert np.diff(np.sort(found[0].scores)).min() > 1e-6
     np.testing.assert_allclose(found[1].boxes, found[0].boxes, atol=1e-5)
     np.testing.assert_allclose(found[1].scores, found[0].scores, atol=1e-5)
     boxes = given_boxes(count, seed=count)[0].numpy()
