@@ -86,8 +86,8 @@ class TorchBackend:
         seen: DetectorOutput
         seen, size = detections.features
         with self._running():
-            index = torch.from_numpy(np.asarray(queries, np.int64))[None].to(self._device)
-            given = torch.from_numpy(np.asarray(boxes, np.float32))[None].to(self._device)
+            index = torch.from_numpy(np.ascontiguousarray(queries, np.int64))[None].to(self._device)
+            given = torch.from_numpy(np.ascontiguousarray(boxes, np.float32))[None].to(self._device)
             out = self._decode(seen, index, given, size)
             assert out.vertices is not None and out.joints_3d is not None
             assert out.root_2d is not None and out.scale is not None
@@ -98,10 +98,10 @@ class TorchBackend:
             ]  # fmt: skip
             flat = torch.cat([part[0].flatten(1).float() for part in parts], 1).cpu().numpy()
         ends = np.cumsum([part[0].flatten(1).shape[1] for part in parts])[:-1]
-        arrays = [
+        joints_2d, joint_scores, joints_3d, vertices, root_2d, scale = (
             chunk.reshape(part.shape[1:]) for chunk, part in zip(np.split(flat, ends, 1), parts, strict=True)
-        ]
-        return Decoded(*arrays[:5], scale=arrays[5][:, 0])
+        )
+        return Decoded(joints_2d, joint_scores, joints_3d, vertices, root_2d, scale[:, 0])
 
     def _running(self) -> _Running:
         return _Running(self._device, self._type)

@@ -56,6 +56,12 @@ class InteractiveDecoder(nn.Module):
         query_channels: channels of the detector's queries.
     """
 
+    _upsampling: Tensor | None
+    _regressor: Tensor
+    _joints_of_lifted: Tensor
+    _reference_lifting: Tensor
+    _mask: Tensor
+
     def __init__(self, config: DecoderConfig, hand_model: HandModel, query_channels: int) -> None:
         super().__init__()
         self.config = config

@@ -178,7 +178,7 @@ def _halve(model: onnx.ModelProto) -> None:
 
 def _ready(network: HandosNetwork) -> None:
     """Replace, in a copy that is exported, what computes a constant of the picture's size in advance."""
-    model = network.detector.model.model
+    model: Any = network.detector.model.model
     for layer in model.encoder.aifi:
         old = layer.position_embedding
         layer.position_embedding = _Positions(old.embed_dim, old.temperature)

@@ -144,8 +144,9 @@ class DeformableAttention(nn.Module):
 
 def mlp(width_in: int, width: int, width_out: int, *, last_zero: bool = False) -> nn.Sequential:
     """Two linear maps with a ReLU between; `last_zero` starts it as the constant 0."""
-    layers = nn.Sequential(nn.Linear(width_in, width), nn.ReLU(), nn.Linear(width, width_out))
+    last = nn.Linear(width, width_out)
+    layers = nn.Sequential(nn.Linear(width_in, width), nn.ReLU(), last)
     if last_zero:
-        nn.init.zeros_(layers[2].weight)
-        nn.init.zeros_(layers[2].bias)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
     return layers

@@ -55,6 +55,14 @@ def test_arrays_are_of_the_types_that_backends_promise():
     assert ((decoded.joint_scores >= 0) & (decoded.joint_scores <= 1)).all()
 
 
+def test_hands_may_come_as_views_in_any_order():
+    backend = TorchBackend(tiny_network())
+    found = backend.detect(photograph(96, 128))
+    one = backend.decode(found, np.arange(3), found.boxes[:3])
+    other = backend.decode(found, np.arange(3)[::-1], found.boxes[:3][::-1])
+    np.testing.assert_allclose(other.joints_2d, one.joints_2d[::-1], atol=1e-6)
+
+
 def test_devices_that_are_not_there_are_named():
     network = tiny_network()
     with pytest.raises(ModelError, match="cannot use the device 'warp:3'"):

@@ -29,7 +29,7 @@ def evaluate_samples(
     rows: dict[str, list[np.ndarray]] = {}
     for sample in samples:
         height, width = sample.image.shape[:2]
-        camera = None if sample.k is None else Camera(sample.k, width, height)
+        camera = None if sample.k is None else Camera(sample.k.astype(np.float64), width, height)
         said = pipeline(sample.image, camera)
         said = said.select(said.scores >= min_score)
         match = match_greedily(sample.boxes, said.boxes, said.scores)

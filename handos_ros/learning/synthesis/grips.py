@@ -63,7 +63,7 @@ def draw_grips(
     radius = torch.where(is_ball, 0.022 + 0.026 * numbers[:, 1], 0.009 + 0.028 * numbers[:, 1])
     length = torch.where(is_ball, radius, 0.035 + 0.1 * numbers[:, 2])
     half = torch.stack([radius, length, radius], -1)
-    middle = sampler.hand.model.bone_heads[sampler.phalanges[2, 0].item()]
+    middle = sampler.hand.model.bone_heads[int(sampler.phalanges[2, 0])]
     rest = torch.tensor([0.004, 0.86 * float(middle[1]), 0.0], device=device)
     ahead = torch.tensor([0.0, 0.0, 1.0], device=device)
     centre = rest + ahead * (radius + 0.0125)[:, None]

@@ -8,6 +8,7 @@ side and the back.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -161,7 +162,7 @@ class SkinPainter:
         """Heart, head and life line, and the creases of the wrist."""
         index, middle, little = (self._joints[i, :2] for i in (5, 9, 17))
         top = float(middle[1])
-        lines = [
+        lines: list[tuple[tuple[Any, Any], ...]] = [
             (
                 (little[0] - 0.006, little[1] - 0.006),
                 (middle[0], top - 0.026),
@@ -174,8 +175,8 @@ class SkinPainter:
         ]
         t = torch.linspace(0, 1, 100)[:, None]
         result = torch.zeros(len(self._points))
-        for a, b, c in lines:
-            a, b, c = (torch.tensor([float(x) for x in q]) for q in (a, b, c))
+        for points in lines:
+            a, b, c = torch.tensor([[float(x) for x in point] for point in points])
             curve = (1 - t) ** 2 * a + 2 * t * (1 - t) * b + t**2 * c
             distance = torch.cdist(self._points[:, :2], curve).amin(1)
             result = torch.maximum(result, torch.exp(-((distance / 0.0009) ** 2)))

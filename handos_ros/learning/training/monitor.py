@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from handos_ros.errors import DataError
@@ -51,14 +52,14 @@ class Monitor:
         backend = TorchBackend(network, device=str(next(network.parameters()).device))
         pipeline = Pipeline(backend, self.hand_model, model_id=network.config.name, min_score=AP_MIN_SCORE)
         paths = [self.dataset.folder / entry.file_name for entry in self.entries]
-        results = predict(pipeline, [lambda path=path: read_picture(path) for path in paths])
+        results = predict(pipeline, [partial(read_picture, path) for path in paths])
         predictions = {
             path.name: result
             for path, result in zip(paths, results, strict=True)
             if isinstance(result, Prediction)
         }
         total = evaluate(self.entries, predictions).total
-        found = {f"real/{name}": float(total[name]) for name in _KEPT if total.get(name) is not None}
+        found = {f"real/{name}": float(value) for name in _KEPT if (value := total.get(name)) is not None}
         if self.samples:
             scores = evaluate_samples(pipeline, self.samples)
             found.update({f"synthetic/{name}": value for name, value in scores.items()})

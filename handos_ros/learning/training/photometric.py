@@ -88,7 +88,7 @@ def _noisy(image: NDArray, rng: np.random.Generator) -> NDArray:
 
     h, w = image.shape[:2]
     # Drawing new noise for each picture would cost more than all else here: a part of a large tile does.
-    tile = _noise_tile()
+    tile: NDArray = _noise_tile()
     while tile.shape[0] < h or tile.shape[1] < w:
         tile = cv2.repeat(tile, 2, 2)
     top, left = rng.integers(0, tile.shape[0] - h + 1), rng.integers(0, tile.shape[1] - w + 1)
