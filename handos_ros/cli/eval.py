@@ -5,7 +5,8 @@ own fields. Printed are detection recall and precision at IoU 0.5, average preci
 side of the box with missed hands counted as wrong, side accuracy and, where the file has 3D joints,
 PA-MPJPE with and without mirroring.
 
-With --benchmark, a public benchmark by its own protocol, beside the published rows.
+With --benchmark, a public benchmark by its own protocol, beside the published rows; `hint` is all of its
+three parts.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from typing import TYPE_CHECKING
 from handos_ros.cli import common
 
 if TYPE_CHECKING:
+    from handos_ros.inference.joints import JointPipeline
     from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
     from handos_ros.learning.evaluation.predictions import Prediction
 
 BENCHMARKS = ("freihand", "ho3d_v3", "dexycb", "hint_newdays", "hint_epick", "hint_ego4d")
+_HINT = tuple(name for name in BENCHMARKS if name.startswith("hint_"))
 _PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
@@ -29,12 +32,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `handos eval`."""
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--annotations", metavar="FILE", help="COCO keypoint file with the labels")
-    what.add_argument("--benchmark", choices=BENCHMARKS, help="a public benchmark, in --data")
+    what.add_argument("--benchmark", choices=(*BENCHMARKS, "hint"), help="a public benchmark, in --data")
     parser.add_argument("--data", metavar="DIR", help="the benchmark's folder, as unpacked")
     parser.add_argument(
         "--true-boxes",
         action="store_true",
         help="give the network the benchmark's boxes, as crop-based systems are scored; default: detect",
+    )
+    parser.add_argument(
+        "--only-2d",
+        action="store_true",
+        help="the network is a 2D model, as the first training of the published method leaves it (HInt)",
     )
     parser.add_argument(
         "--submission", metavar="FILE", help="write the benchmark's official submission file there"
@@ -65,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _benchmark(args: argparse.Namespace) -> int:
-    """One of `BENCHMARKS`."""
+    """One of `BENCHMARKS`, or all parts of HInt."""
     from handos_ros.errors import DataError
     from handos_ros.learning.evaluation import benchmark_report as report
     from handos_ros.learning.evaluation.benchmarks import write_submission
@@ -74,32 +82,62 @@ def _benchmark(args: argparse.Namespace) -> int:
         raise DataError(f"--benchmark {args.benchmark} needs --data, the folder that holds it")
     if args.submission and (args.predictions or args.benchmark.startswith("hint")):
         raise DataError("--submission is written of a network's results, and HInt takes none")
+    if args.only_2d and (args.predictions or not args.benchmark.startswith("hint")):
+        raise DataError("--only-2d is for a network on HInt: the other benchmarks are scored in 3D")
+    names = _HINT if args.benchmark == "hint" else (args.benchmark,)
+    folder, datasets = Path(args.data), {}
     if args.predictions:
         label = Path(args.predictions).name
-        outcome = report.read_predictions(args.benchmark, args.data, args.predictions)
     else:
-        dataset = report.BENCHMARKS[args.benchmark].open(Path(args.data))
-        pipeline = common.load_pipeline(args)
+        # Before the network, which takes longer to load.
+        datasets = {name: report.BENCHMARKS[name].open(folder, args.hand_model) for name in names}
+        pipeline = _load_2d(args) if args.only_2d else common.load_pipeline(args)
         label = f"{pipeline.model_id}, {'true' if args.true_boxes else 'detected'} boxes"
 
-        def watch(outcomes, total):  # type: ignore[no-untyped-def]
-            with common.progress(total, "picture") as bar:
-                for outcome in outcomes:
-                    yield outcome
-                    bar.update()
+    def watch(outcomes, total):  # type: ignore[no-untyped-def]
+        with common.progress(total, "picture") as bar:
+            for outcome in outcomes:
+                yield outcome
+                bar.update()
 
-        outcome = report.run_network(
-            args.benchmark, dataset, pipeline, true_boxes=args.true_boxes, watch=watch
-        )
+    results: dict[str, dict[str, object]] = {}
+    for name in names:
+        if args.predictions:
+            outcome = report.read_predictions(name, folder, args.predictions, args.hand_model)
+        else:
+            outcome = report.run_network(
+                name, datasets[name], pipeline, true_boxes=args.true_boxes, watch=watch
+            )
+        scores = report.BENCHMARKS[name].score(outcome)
+        if len(names) > 1:
+            print(f"{name}:")
+        print(report.table(name, scores, label))
+        results[name] = {
+            "benchmark": name, "system": label, "hands": len(outcome.numbers), "scores": scores,
+        }  # fmt: skip
+        if args.submission:
+            write_submission(args.submission, name, outcome, overwrite=args.overwrite)
+    if not args.predictions:
         pipeline.close()
-    scores = report.BENCHMARKS[args.benchmark].score(outcome)
-    print(report.table(args.benchmark, scores, label))
-    if args.submission:
-        write_submission(args.submission, args.benchmark, outcome, overwrite=args.overwrite)
     if args.json:
-        about = {"benchmark": args.benchmark, "system": label, "hands": len(outcome.numbers)}
-        _write(args, {**about, "scores": scores})
+        _write(
+            args, results[args.benchmark] if args.benchmark in results else {"parts": list(results.values())}
+        )
     return 0
+
+
+def _load_2d(args: argparse.Namespace) -> JointPipeline:
+    from handos_ros.inference.joints import JointPipeline
+
+    return JointPipeline.load(
+        args.model,
+        weights=args.weights,
+        device=args.device,
+        backend=args.backend,
+        hand_model=args.hand_model,
+        min_score=args.min_score,
+        max_hands=args.max_hands,
+    )
 
 
 def _photographs(args: argparse.Namespace) -> int:
@@ -109,6 +147,8 @@ def _photographs(args: argparse.Namespace) -> int:
     from handos_ros.learning.evaluation.predictions import load_predictions
     from handos_ros.learning.evaluation.real_pictures import evaluate
 
+    if args.only_2d:
+        raise DataError("--only-2d is for HInt: --benchmark hint")
     if args.predictions and args.negatives:
         raise DataError("--negatives needs a network to look at them: leave out --predictions")
     dataset = CocoKeypoints(args.annotations, args.images)

@@ -9,8 +9,12 @@ import argparse
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from handos_ros.cli import values
+
+if TYPE_CHECKING:
+    from handos_ros.learning.training.config import TrainingConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     if wanted == "mano" and not args.hand_model:
         raise ModelError(f"{config.network} predicts MANO's mesh: give your own MANO file with --hand-model")
     hand_model = load_hand_model(args.hand_model or wanted)
+    if wanted == "mano":
+        config = _with_mano(config, args.hand_model)
     device = args.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -105,3 +111,20 @@ def run(args: argparse.Namespace) -> int:
         state = "finished" if finished else "stopped; the same command goes on from its checkpoint"
         print(f"{state}: {Path(args.output) / 'weights.safetensors'}")
     return 0
+
+
+def _with_mano(config: TrainingConfig, path: str) -> TrainingConfig:
+    """Data sets that are labelled by MANO's poses make their meshes with the network's own MANO file.
+
+    What will lack a mesh is said here, since workers, which open the data sets, are silent.
+    """
+    from handos_ros.learning.datasets import POSED_BY_MANO
+    from handos_ros.learning.datasets.mano_meshes import ManoMeshes
+
+    sources = []
+    for source in config.sources:
+        if source.kind in POSED_BY_MANO:
+            source = replace(source, settings={"mano": str(Path(path).resolve()), **source.settings})
+            ManoMeshes(source.settings["mano"], POSED_BY_MANO[source.kind])
+        sources.append(source)
+    return replace(config, sources=tuple(sources))

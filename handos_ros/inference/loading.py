@@ -45,8 +45,12 @@ def load(
     backend: str = "auto",
     hand_model: str | Path | None = None,
     threads: int | None = None,
+    only_2d: bool = False,
 ) -> Loaded:
-    """Load a network; arguments and errors as of `Pipeline.load`."""
+    """Load a network; arguments and errors as of `Pipeline.load`.
+
+    With `only_2d` the backend is a `JointsBackend`, for a network that has learned 2D joints alone.
+    """
     if device not in DEVICES:
         raise ModelError(f"unknown device {device!r}; known are {', '.join(DEVICES)}")
     if backend not in BACKENDS:
@@ -55,11 +59,15 @@ def load(
         raise ModelError(f"threads must be at least 1, got {threads}")
     files = find_weights(model, weights)
     mesh = None if hand_model is None else load_hand_model(hand_model)
+    if only_2d and backend == "onnxruntime":
+        raise ModelError(
+            f"{files.where}: 2D joints alone need the torch backend: graphs are of the whole network"
+        )
     if backend == "auto":
-        backend = _choose(files, device)
+        backend = "torch" if only_2d else _choose(files, device)
     if backend == "onnxruntime":
         return _load_onnx(files, model, "cuda" if device == "cuda" else "cpu", mesh, threads)
-    return _load_torch(files, model, device, mesh, threads)
+    return _load_torch(files, model, device, mesh, threads, only_2d)
 
 
 def _load_onnx(
@@ -95,7 +103,12 @@ def _load_onnx(
 
 
 def _load_torch(
-    files: WeightFiles, model: str | None, device: str, mesh: HandModel | None, threads: int | None
+    files: WeightFiles,
+    model: str | None,
+    device: str,
+    mesh: HandModel | None,
+    threads: int | None,
+    only_2d: bool,
 ) -> Loaded:
     if find_spec("torch") is None:
         raise ModelError(
@@ -109,12 +122,14 @@ def _load_torch(
     import torch
 
     from handos_ros.inference.torch_backend import TorchBackend
+    from handos_ros.inference.torch_joints import TorchJointsBackend
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if threads is not None:
         torch.set_num_threads(threads)
-    backend, mesh = TorchBackend.load(files.safetensors, hand_model=mesh, device=device)
+    kind = TorchJointsBackend if only_2d else TorchBackend
+    backend, mesh = kind.load(files.safetensors, hand_model=mesh, device=device)
     return Loaded(backend, mesh, read_model_id(files.safetensors))
 
 

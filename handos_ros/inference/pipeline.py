@@ -8,11 +8,12 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from handos_ros.errors import ModelError, PictureError
+from handos_ros.errors import ModelError
 from handos_ros.hand_model.model import HandModel
 from handos_ros.hands import Camera, Hands
 from handos_ros.inference import filtering
 from handos_ros.inference.backend import Backend, Decoded
+from handos_ros.inference.candidates import check_boxes, choose
 from handos_ros.inference.letterbox import Letterbox, check_picture
 from handos_ros.inference.place import place
 from handos_ros.inference.side import SideReader
@@ -27,6 +28,8 @@ class Pipeline:
     Attributes:
         min_score: candidates below are no hands; may change between pictures.
         max_hands: at most so many hands of a picture, the best; may change between pictures.
+        reproject: whether hands are put where their 3D joints meet the 2D ones, as far as that is well
+            posed; else the network's camera query alone tells their place. May change between pictures.
         timings: seconds that each of `STAGES` took for the latest picture.
     """
 
@@ -41,6 +44,7 @@ class Pipeline:
     ) -> None:
         self.min_score = min_score
         self.max_hands = max_hands
+        self.reproject = True
         self.timings: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         self._backend = backend
         self._hand_model = hand_model
@@ -136,7 +140,7 @@ class Pipeline:
         image = check_picture(image)
         height, width = image.shape[:2]
         camera = Camera.assumed(width, height) if camera is None else camera.resized(width, height)
-        given = None if boxes is None else _check_boxes(boxes)
+        given = None if boxes is None else check_boxes(boxes)
         letterbox = Letterbox.fit(width, height, self._backend.long_side, self._backend.stride)
         picture = letterbox.apply(image)
 
@@ -144,25 +148,17 @@ class Pipeline:
         found = self._backend.detect(picture)
 
         detected = perf_counter()
-        candidates = letterbox.boxes_to_pixels(found.boxes)
-        if given is None:
-            queries = filtering.select(
-                candidates, found.scores, width, height, self.min_score, self.max_hands
-            )
-            starts = found.boxes[queries]
-            result_boxes = _clipped(candidates[queries], width, height)
-        else:
-            queries = filtering.match(given, candidates) if len(given) else np.zeros(0, np.intp)
-            starts = letterbox.boxes_to_fractions(given).astype(np.float32)
-            result_boxes = given
+        chosen = choose(
+            found, letterbox, width, height, given=given, min_score=self.min_score, max_hands=self.max_hands
+        )
 
         filtered = decoded_at = perf_counter()
-        if not len(queries):
+        if not len(chosen.queries):
             hands = Hands.empty(camera, self._hand_model.num_vertices if mesh else 0)
         else:
-            decoded = self._backend.decode(found, queries.astype(np.int64), starts)
+            decoded = self._backend.decode(found, chosen.queries, chosen.starts)
             decoded_at = perf_counter()
-            hands = self._assemble(decoded, letterbox, camera, result_boxes, found.scores[queries], mesh)
+            hands = self._assemble(decoded, letterbox, camera, chosen.boxes, chosen.scores, mesh)
             if given is None:
                 keep = filtering.distinct(hands.joints_2d, hands.boxes, hands.handedness)
                 hands = hands if keep.all() else hands.select(keep)
@@ -201,7 +197,7 @@ class Pipeline:
                 "not finite: the weights are damaged, or half precision is too narrow for them"
             )
         handedness, handedness_scores = self._read_side(decoded.vertices)
-        placed = place(decoded, letterbox, camera, mesh=mesh)
+        placed = place(decoded, letterbox, camera, mesh=mesh, reproject=self.reproject)
         return Hands(
             camera=camera,
             boxes=boxes.astype(np.float32),
@@ -216,27 +212,3 @@ class Pipeline:
             translation_source=placed.translation_source,
             ids=np.full(len(boxes), -1, np.int32),
         )
-
-
-def _check_boxes(boxes: ArrayLike) -> NDArray[np.float64]:
-    """Boxes from outside as (N, 4) floats, or PictureError."""
-    try:
-        array = np.asarray(boxes, np.float64)
-    except (TypeError, ValueError):
-        raise PictureError("boxes must be numbers, (N, 4) x_min y_min x_max y_max in px") from None
-    if array.size == 0:
-        return np.zeros((0, 4))
-    if array.ndim != 2 or array.shape[1] != 4:
-        raise PictureError(f"boxes must be (N, 4) x_min y_min x_max y_max in px, got the shape {array.shape}")
-    bad = ~(np.isfinite(array).all(1) & (array[:, 2:] > array[:, :2]).all(1))
-    if bad.any():
-        number = int(np.argmax(bad))
-        raise PictureError(
-            f"box {number} is no box: {array[number].tolist()}; needs finite x_min < x_max and y_min < y_max"
-        )
-    return array
-
-
-def _clipped(boxes: NDArray, width: int, height: int) -> NDArray:
-    """Boxes that end at the picture's border."""
-    return np.clip(boxes, -0.5, np.array([width, height, width, height]) - 0.5)

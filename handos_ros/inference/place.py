@@ -51,7 +51,9 @@ class Placed:
     translation_source: NDArray[np.uint8]
 
 
-def place(decoded: Decoded, letterbox: Letterbox, camera: Camera, *, mesh: bool = True) -> Placed:
+def place(
+    decoded: Decoded, letterbox: Letterbox, camera: Camera, *, mesh: bool = True, reproject: bool = True
+) -> Placed:
     """Turn the decoder's word on N hands into pixels of the picture and metres of the optical frame.
 
     Args:
@@ -59,6 +61,7 @@ def place(decoded: Decoded, letterbox: Letterbox, camera: Camera, *, mesh: bool 
         letterbox: of the picture.
         camera: of the picture, at its size.
         mesh: without it `vertices` is (N, 0, 3).
+        reproject: without it every hand is placed by the network alone.
     """
     joints_2d = letterbox.to_pixels(decoded.joints_2d)
     rays, _ = to_rays(camera, letterbox.to_pixels(decoded.root_2d))
@@ -76,7 +79,8 @@ def place(decoded: Decoded, letterbox: Letterbox, camera: Camera, *, mesh: bool 
     with np.errstate(invalid="ignore", divide="ignore"):
         nearest = solved[:, 2] + relative[..., 2].min(1)
         plausible = (
-            (spread * focal > _MIN_SPREAD)
+            reproject
+            & (spread * focal > _MIN_SPREAD)
             & (weights.sum(1) ** 2 > _MIN_JOINTS * (weights**2).sum(1))
             & (nearest > 0)
             & (np.abs(np.log(solved[:, 2] / depths)) < np.log(PLAUSIBLE_FACTOR))

@@ -17,8 +17,8 @@ DATASETS: dict[str, tuple[str, str]] = {
 }
 """Name of each data set -> its module here and its class."""
 
-POSED_BY_MANO = ("ho3d", "h2o3d", "dexycb")
-"""Those whose meshes are made of pose parameters with the user's own MANO files: their option `mano`."""
+POSED_BY_MANO = {"ho3d": "HO-3D", "h2o3d": "H2O-3D", "dexycb": "DexYCB"}
+"""Those whose meshes are made with the user's own MANO files, their option `mano`; and their full names."""
 
 
 def open_dataset(name: str, *paths: str, **options: Any) -> Any:

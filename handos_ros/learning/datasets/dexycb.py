@@ -113,7 +113,7 @@ class DexYcb:
         self.k = {serial: self._intrinsics(serial) for serial in serials}
         self.frames: list[tuple[Path, int, int]] = []
         """The camera's folder, the frame's number, the side."""
-        self._meshes = ManoMeshes(mano, "DexYCB", (LEFT, RIGHT))
+        self._meshes = ManoMeshes(mano, "DexYCB")
         self._betas: dict[Path, NDArray[np.float64]] = {}
         """MANO's shape in each recording, where meshes are made."""
         self._shapes: dict[Path, NDArray[np.float64]] = {}

@@ -88,8 +88,7 @@ class Ho3d:
         if not self.names or any(len(name) != 2 for name in self.names):
             raise DataError(f"{path}: every line must be SEQUENCE/NUMBER")
         self._truth = self._published_truth() if split == "evaluation" else None
-        sides = [keys.side for keys in self._hands]
-        self._meshes = ManoMeshes(mano, self.name, sides) if split == "train" else None
+        self._meshes = ManoMeshes(mano, self.name) if split == "train" else None
 
     def __len__(self) -> int:
         return len(self.names)

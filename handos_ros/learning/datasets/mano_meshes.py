@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+import os
+from collections.abc import Callable
 from multiprocessing import parent_process
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from handos_ros.hands import LEFT, RIGHT
 NUM_VERTICES = 778
 JOINTS_OF_BONES = (0, 5, 6, 7, 9, 10, 11, 17, 18, 19, 13, 14, 15, 1, 2, 3)
 """The joint of ours that each of MANO's 16 bones begins at."""
+SIDES = {"HO-3D": (RIGHT,), "H2O-3D": (LEFT, RIGHT), "DexYCB": (LEFT, RIGHT)}
+"""Data sets labelled by MANO's parameters, and the hands that they show."""
 TOLERANCE = 0.01
 """Metres between a posed hand's bones and the labelled joints, which come of the same parameters."""
 
@@ -28,18 +31,17 @@ class ManoMeshes:
 
     Args:
         path: see `load_mano_hands`; None or empty for no meshes, which is said once.
-        name: of the data set, for messages.
-        sides: the hands that it shows.
+        name: one of `SIDES`.
 
     Raises:
         ModelError: if a file is there but cannot be used.
     """
 
-    def __init__(self, path: str | Path | None, name: str, sides: Collection[int]) -> None:
+    def __init__(self, path: str | Path | None, name: str) -> None:
         self.hands: dict[int, ManoHand] = load_mano_hands(path) if path else {}
         if not self.hands:
             _say_once(f"{name}: joints alone, no meshes: they need your own MANO file (docs/datasets.md)")
-        elif LEFT in sides and LEFT not in self.hands:
+        elif LEFT in SIDES[name] and LEFT not in self.hands:
             _say_once(f"{name}: left hands have no meshes: there is no MANO_LEFT beside {path}")
 
     def __call__(
@@ -80,7 +82,8 @@ class ManoMeshes:
 
 
 def _say_once(message: str) -> None:
-    # Workers open the same data sets again.
-    if message not in _said and parent_process() is None:
+    # Workers, and the other processes of torchrun, open the same data sets again.
+    first = parent_process() is None and os.environ.get("RANK", "0") == "0"
+    if first and message not in _said:
         _said.add(message)
         logging.getLogger(__name__).warning(message)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handos_ros.errors import DataError
+from handos_ros.inference.joints import JointPipeline
 from handos_ros.learning.datasets.dexycb import DexYcb
 from handos_ros.learning.datasets.freihand import FreiHand
 from handos_ros.learning.datasets.hint import SUBSETS, HInt
@@ -27,18 +28,20 @@ class Benchmark:
     """What is particular to one benchmark.
 
     Attributes:
-        open: from its folder to its test pictures.
+        open: from its folder and the user's own MANO file, which not all need, to its test pictures.
         score: from what was said and the labels to numbers.
         columns: those of the published table.
         rows: the published rows.
         single: whether its pictures show one hand, so that the surest one found counts.
+        kinds: what a system has a row each for: how the names of its scores begin, and the row's name ends.
     """
 
-    open: Callable[[Path], SampleSource]
+    open: Callable[[Path, str | None], SampleSource]
     score: Callable[[Outcome], Scores]
     columns: tuple[str, ...]
     rows: tuple[published.Row, ...]
     single: bool = True
+    kinds: tuple[tuple[str, str], ...] = (("", ""),)
 
 
 def _posed(score: Callable[..., Scores]) -> Callable[[Outcome], Scores]:
@@ -47,35 +50,37 @@ def _posed(score: Callable[..., Scores]) -> Callable[[Outcome], Scores]:
 
 def _hint(outcome: Outcome) -> Scores:
     o = outcome
-    return benchmarks.hint_scores(o.errors_2d, o.boxes, o.weight, o.visibility, o.side_right)
+    errors = o.errors_2d, o.errors_projected
+    return benchmarks.hint_scores(*errors, o.boxes, o.weight, o.visibility, o.side_right)
 
 
 BENCHMARKS: dict[str, Benchmark] = {
     "freihand": Benchmark(
-        lambda folder: FreiHand(folder, "evaluation"),
+        lambda folder, _: FreiHand(folder, "evaluation"),
         _posed(benchmarks.freihand_scores),
         published.MESH_COLUMNS,
         published.FREIHAND,
     ),
     "ho3d_v3": Benchmark(
-        lambda folder: Ho3d(folder, "evaluation"),
+        lambda folder, _: Ho3d(folder, "evaluation"),
         _posed(benchmarks.ho3d_scores),
         published.MESH_COLUMNS,
         published.HO3D_V3,
     ),
     "dexycb": Benchmark(
-        lambda folder: DexYcb(folder, "s0", "test"),
+        lambda folder, mano: DexYcb(folder, "s0", "test", mano=mano),
         _posed(benchmarks.dexycb_scores),
         published.DEXYCB_COLUMNS,
         published.DEXYCB,
     ),
     **{
         f"hint_{subset}": Benchmark(
-            lambda folder, subset=subset: HInt(folder, "test", subset),  # type: ignore[misc]
+            lambda folder, _, subset=subset: HInt(folder, "test", subset),  # type: ignore[misc]
             _hint,
             published.HINT_COLUMNS,
             published.HINT[subset],
             single=False,
+            kinds=(("", ", 2D"), ("projected_", ", projected")),
         )
         for subset in SUBSETS
     },
@@ -86,24 +91,35 @@ BENCHMARKS: dict[str, Benchmark] = {
 def run_network(
     name: str,
     dataset: SampleSource,
-    pipeline: Pipeline,
+    pipeline: Pipeline | JointPipeline,
     *,
     true_boxes: bool,
     watch: Callable[[Iterable[Outcome], int], Iterable[Outcome]] = lambda outcomes, total: outcomes,
 ) -> Outcome:
-    """All of an opened benchmark through a network; `watch` may wrap the outcomes, for a bar."""
-    single = BENCHMARKS[name].single
-    outcomes = benchmarks.run(pipeline, dataset, given_boxes=true_boxes, single=single)
+    """All of an opened benchmark through a network; `watch` may wrap the outcomes, for a bar.
+
+    Raises:
+        DataError: for a 2D model on a benchmark of 3D joints.
+    """
+    if isinstance(pipeline, JointPipeline):
+        if not name.startswith("hint"):
+            raise DataError(f"{name} is scored in 3D, which a 2D model does not give; hint is in 2D")
+        outcomes = benchmarks.run_2d(pipeline, dataset, given_boxes=true_boxes)
+    else:
+        single = BENCHMARKS[name].single
+        outcomes = benchmarks.run(pipeline, dataset, given_boxes=true_boxes, single=single)
     return benchmarks.gathered(list(watch(outcomes, len(dataset))))
 
 
-def read_predictions(name: str, folder: str | Path, predictions: str | Path) -> Outcome:
+def read_predictions(
+    name: str, folder: str | Path, predictions: str | Path, mano: str | None = None
+) -> Outcome:
     """A benchmark's labels, and what another system says: its official submission, or for HInt our json.
 
     Raises:
         DataError: naming what is missing or does not fit.
     """
-    dataset = BENCHMARKS[name].open(Path(folder))
+    dataset = BENCHMARKS[name].open(Path(folder), mano)
     if isinstance(dataset, HInt):
         said = load_predictions(predictions)
         outcomes = []
@@ -125,12 +141,12 @@ def read_predictions(name: str, folder: str | Path, predictions: str | Path) -> 
 def table(name: str, scores: Scores, label: str) -> str:
     """The published rows and, last, these scores; then the scores that the published table lacks."""
     benchmark = BENCHMARKS[name]
-    ours = tuple(scores[column] for column in benchmark.columns)
-    rows = [
-        ("", benchmark.columns),
-        *((n, _cells(values)) for n, values in benchmark.rows),
-        (label, _cells(ours)),
-    ]
+    ours = []
+    for kind, called in benchmark.kinds:
+        values = [scores[kind + column] for column in benchmark.columns]
+        if not kind or any(value is not None for value in values):
+            ours.append((label + called, _cells(values)))
+    rows = [("", benchmark.columns), *((n, _cells(values)) for n, values in benchmark.rows), *ours]
     first = max(len(n) for n, _ in rows)
     widths = [max(len(cells[i]) for _, cells in rows) for i in range(len(benchmark.columns))]
     lines = [
@@ -138,12 +154,12 @@ def table(name: str, scores: Scores, label: str) -> str:
         for n, cells in rows
     ]
     rule = "-" * len(lines[0])
+    shown = {kind + column for kind, _ in benchmark.kinds for column in benchmark.columns}
     rest = ", ".join(
-        f"{n} {_cell(value)}"
-        for n, value in scores.items()
-        if n not in benchmark.columns and value is not None
+        f"{n} {_cell(value)}" for n, value in scores.items() if n not in shown and value is not None
     )
-    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], rest])
+    split = len(lines) - len(ours)
+    return "\n".join([lines[0], rule, *lines[1:split], rule, *lines[split:], rest])
 
 
 def _cells(values: Iterable[float | None]) -> tuple[str, ...]:

@@ -26,10 +26,13 @@ from handos_ros.learning.evaluation.predictions import Prediction
 from handos_ros.learning.sample import SIDE_UNKNOWN, Sample
 
 if TYPE_CHECKING:
+    from handos_ros.inference.joints import JointPipeline
     from handos_ros.inference.pipeline import Pipeline
 
 HINT_FRACTIONS = (0.05, 0.1, 0.15)
 _F_THRESHOLDS = {"f@5": 0.005, "f@15": 0.015}
+_BLOCK = 1000
+"""Meshes that are aligned at once."""
 
 
 class SampleSource(Protocol):
@@ -50,12 +53,12 @@ class Poses:
 
     Attributes:
         joints: (N, 21, 3) m; zeros where a system found no hand, as the official zero predictor has it.
-        vertices: (N, V, 3) m; V = 0 without meshes.
+        vertices: (N, V, 3) m, float32 or float64; V = 0 without meshes.
         found: (N,) bool.
     """
 
     joints: NDArray[np.float64]
-    vertices: NDArray[np.float64]
+    vertices: NDArray[np.floating]
     found: NDArray[np.bool_]
 
 
@@ -76,17 +79,26 @@ def freihand_scores(said: Poses, joints: NDArray, vertices: NDArray) -> dict[str
         "pa_mpjpe_proper_mm": 1000
         * metrics.mean_error(metrics.pa_errors(said.joints, joints, reflect=False)),
     }
-    names = ("mpvpe_mm", "pa_mpvpe_mm", "pa_mpvpe_auc", *_F_THRESHOLDS)
-    if said.vertices.shape != vertices.shape or not vertices.size:
-        return scores | dict.fromkeys(names)
-    meshes = metrics.procrustes(said.vertices, vertices, reflect=True)
-    errors = metrics.point_errors(meshes, vertices)
-    f = metrics.f_scores(meshes, vertices, tuple(_F_THRESHOLDS.values())).mean(0)
-    return scores | {
-        "mpvpe_mm": 1000 * metrics.mean_error(metrics.point_errors(said.vertices, vertices)),
-        "pa_mpvpe_mm": 1000 * metrics.mean_error(errors),
-        "pa_mpvpe_auc": metrics.auc(errors),
-        **{name: float(value) for name, value in zip(_F_THRESHOLDS, f, strict=True)},
+    return scores | _mesh_scores(said.vertices, vertices)
+
+
+def _mesh_scores(said: NDArray, vertices: NDArray) -> dict[str, float | None]:
+    """Errors of (N, V, 3) meshes as they are and after Procrustes, and F-scores of the aligned ones."""
+    if said.shape != vertices.shape or not vertices.size:
+        return dict.fromkeys(("mpvpe_mm", "pa_mpvpe_mm", "pa_mpvpe_auc", *_F_THRESHOLDS))
+    absolute, aligned = np.empty(said.shape[:2], np.float32), np.empty(said.shape[:2], np.float32)
+    f = np.empty((len(said), len(_F_THRESHOLDS)))
+    # DexYCB has 10^5 meshes: all of them at once would need tens of gigabytes.
+    for block in (slice(start, start + _BLOCK) for start in range(0, len(said), _BLOCK)):
+        meshes = metrics.procrustes(said[block], vertices[block], reflect=True)
+        absolute[block] = metrics.point_errors(said[block], vertices[block])
+        aligned[block] = metrics.point_errors(meshes, vertices[block])
+        f[block] = metrics.f_scores(meshes, vertices[block], tuple(_F_THRESHOLDS.values()))
+    return {
+        "mpvpe_mm": 1000 * metrics.mean_error(absolute.astype(np.float64)),
+        "pa_mpvpe_mm": 1000 * metrics.mean_error(aligned.astype(np.float64)),
+        "pa_mpvpe_auc": metrics.auc(aligned),
+        **{name: float(value) for name, value in zip(_F_THRESHOLDS, f.mean(0), strict=True)},
     }
 
 
@@ -116,12 +128,21 @@ def dexycb_scores(said: Poses, joints: NDArray, vertices: NDArray) -> dict[str, 
 
 
 def hint_scores(
-    errors: NDArray, boxes: NDArray, weight: NDArray, visibility: NDArray, side_right: NDArray
+    errors: NDArray,
+    projected: NDArray,
+    boxes: NDArray,
+    weight: NDArray,
+    visibility: NDArray,
+    side_right: NDArray,
 ) -> dict[str, float | None]:
     """HaMeR's `EvaluatorPCK` in per cent, for all, visible and occluded joints.
 
+    Both of the 2D joints and, under names that begin with `projected_`, of the projected 3D joints; these are
+    None for a system that gives none.
+
     Args:
-        errors: (N, 21) px, infinite where the hand was not found.
+        errors: (N, 21) px of the 2D joints, infinite where the hand was not found.
+        projected: (N, 21) px of the projected 3D joints, likewise; NaN where there are none.
         boxes: (N, 4) px, whose longer side is the unit.
         weight: (N, 21), more than 0.5 where the joint has a label.
         visibility: (N, 21) 1 seen, 0 hidden.
@@ -139,11 +160,15 @@ def hint_scores(
         "visible": labelled & (visibility == 1),
         "occluded": labelled & (visibility == 0),
     }
-    for name, part in parts.items():
-        chosen = np.where(part, errors, np.nan)
-        for t in HINT_FRACTIONS:
-            value = 100 * metrics.pck_2d(chosen, boxes, t)
-            scores[f"{name}@{t:g}"] = None if np.isnan(value) else value
+    some = np.isfinite(projected).any() or not np.isnan(projected).any()
+    kinds = {"": errors, "projected_": np.where(np.isnan(projected), np.inf, projected) if some else None}
+    for kind, values in kinds.items():
+        for name, part in parts.items():
+            for t in HINT_FRACTIONS:
+                value = np.nan
+                if values is not None:
+                    value = 100 * metrics.pck_2d(np.where(part, values, np.nan), boxes, t)
+                scores[f"{kind}{name}@{t:g}"] = None if np.isnan(value) else value
     return scores
 
 
@@ -153,9 +178,11 @@ class Outcome:
 
     said: Poses
     joints: NDArray[np.float64]
-    vertices: NDArray[np.float64]
+    vertices: NDArray[np.floating]
     errors_2d: NDArray[np.float64]
     """(N, 21) px from the labelled 2D joints, infinite where no hand was found."""
+    errors_projected: NDArray[np.float64]
+    """The same of the projected 3D joints; NaN where there are none, or none before the camera."""
     boxes: NDArray[np.float64]
     weight: NDArray[np.float64]
     visibility: NDArray[np.float64]
@@ -181,6 +208,9 @@ def run(
         single: the benchmark shows one hand a picture: the surest one found counts. Otherwise the one
             that matches the labelled box at IoU 0.5.
         indices: which pictures; by default all.
+
+    Where a picture's camera is unknown, hands stay where the network's camera query puts them, since moving
+    them onto the 2D joints would make the projected joints a copy of these.
     """
     for index in range(len(dataset)) if indices is None else indices:
         sample = dataset[index]
@@ -189,7 +219,9 @@ def run(
             yield _nothing()
             continue
         camera = None if sample.k is None else Camera(sample.k.astype(np.float64), width, height)
+        usual, pipeline.reproject = pipeline.reproject, camera is not None
         hands = pipeline(sample.image, camera, boxes=sample.boxes if given_boxes else None)
+        pipeline.reproject = usual
         if given_boxes or (single and len(hands)):
             hands = hands.select([0])
         elif len(hands):
@@ -198,29 +230,43 @@ def run(
         yield _outcome(sample, hands, index)
 
 
+def run_2d(pipeline: JointPipeline, dataset: SampleSource, *, given_boxes: bool) -> Iterator[Outcome]:
+    """As `run` for a 2D model, on a benchmark of 2D joints: the hand that matches the labelled box counts."""
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        if len(sample):
+            joints = pipeline(sample.image, boxes=sample.boxes if given_boxes else None)
+            yield judged(sample, Prediction.from_joints(joints), index)
+        else:
+            yield _nothing()
+
+
 def _nothing() -> Outcome:
     def none(*shape: int) -> NDArray:
         return np.zeros((0, *shape))
 
     j = NUM_JOINTS
     said = Poses(none(j, 3), none(0, 3), np.zeros(0, bool))
-    return Outcome(said, none(j, 3), none(0, 3), none(j), none(4), none(j), none(j), none(), [])
+    return Outcome(said, none(j, 3), none(0, 3), none(j), none(j), none(4), none(j), none(j), none(), [])
 
 
 def _outcome(sample: Sample, hands: Hands, index: int) -> Outcome:
     found = len(hands) == 1
     v = hands.vertices.shape[1]
+    missed = np.full((1, NUM_JOINTS), np.inf)
     return Outcome(
         said=Poses(
             hands.joints_3d.astype(np.float64) if found else np.zeros((1, NUM_JOINTS, 3)),
-            hands.vertices.astype(np.float64) if found else np.zeros((1, v, 3)),
+            hands.vertices if found else np.zeros((1, v, 3), np.float32),
             np.array([found]),
         ),
         joints=sample.joints_3d.astype(np.float64),
-        vertices=sample.vertices.astype(np.float64),
-        errors_2d=metrics.point_errors(hands.joints_2d, sample.joints_2d)
+        # A mesh of zeros in the label's place would be scored.
+        vertices=sample.vertices if sample.has_vertices.all() else sample.vertices[:, :0],
+        errors_2d=metrics.point_errors(hands.joints_2d, sample.joints_2d) if found else missed,
+        errors_projected=metrics.point_errors(hands.camera.project(hands.joints_3d), sample.joints_2d)
         if found
-        else np.full((1, NUM_JOINTS), np.inf),
+        else missed,
         boxes=sample.boxes.astype(np.float64),
         weight=sample.joints_2d_weight.astype(np.float64),
         visibility=sample.visibility.astype(np.float64),
@@ -244,32 +290,42 @@ def judged(sample: Sample, prediction: Prediction, index: int) -> Outcome:
     if len(mine.boxes):
         errors = metrics.point_errors(mine.joints_2d, sample.joints_2d)
         outcome.errors_2d = np.where(np.isnan(errors), np.inf, errors)
+        outcome.errors_projected = metrics.point_errors(mine.projected, sample.joints_2d)
         known = mine.handedness != SIDE_UNKNOWN
         outcome.side_right = np.where(known, mine.handedness == sample.handedness, np.nan)
     return outcome
 
 
 def gathered(outcomes: Sequence[Outcome]) -> Outcome:
-    """The outcomes of many pictures as one; a missed hand's mesh is zeros, whatever the others' size."""
+    """The outcomes of many pictures as one; a missed hand's mesh is zeros, whatever the others' size.
+
+    Where only some of the labels have a mesh, none has: a score over these alone is not the benchmark's.
+    """
     v = max((o.said.vertices.shape[1] for o in outcomes), default=0)
+    hands = [o for o in outcomes if o.numbers] or [_nothing()]
 
     def meshes(vertices: NDArray) -> NDArray:
-        return vertices if vertices.shape[1] == v else np.zeros((len(vertices), v, 3))
+        return vertices if vertices.shape[1] == v else np.zeros((len(vertices), v, 3), np.float32)
 
     def joined(name: str) -> NDArray:
-        return np.concatenate(
-            [getattr(o, name) for o in outcomes if o.numbers] or [getattr(_nothing(), name)]
-        )
+        return np.concatenate([getattr(o, name) for o in hands])
 
-    hands = [o for o in outcomes if o.numbers] or [_nothing()]
     said = Poses(
         np.concatenate([o.said.joints for o in hands]),
         np.concatenate([meshes(o.said.vertices) for o in hands]),
         np.concatenate([o.said.found for o in hands]),
     )
-    names = ("joints", "vertices", "errors_2d", "boxes", "weight", "visibility", "side_right")
+    least = min(o.vertices.shape[1] for o in hands)
+    alike = all(o.vertices.shape[1] == least for o in hands)
+    vertices = np.concatenate([o.vertices if alike else o.vertices[:, :0] for o in hands])
+    names = (
+        "joints", "errors_2d", "errors_projected", "boxes", "weight", "visibility", "side_right",
+    )  # fmt: skip
     return Outcome(
-        said, **{name: joined(name) for name in names}, numbers=[n for o in hands for n in o.numbers]
+        said,
+        vertices=vertices,
+        **{name: joined(name) for name in names},
+        numbers=[n for o in hands for n in o.numbers],
     )
 
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from handos_ros.errors import DataError
+from handos_ros.errors import CameraError, DataError
 from handos_ros.hands import LEFT, NUM_JOINTS, RIGHT, Camera, Hands
 from handos_ros.learning.sample import SIDE_UNKNOWN
 
 if TYPE_CHECKING:
+    from handos_ros.inference.joints import Joints
     from handos_ros.inference.pipeline import Pipeline
 
 _SIDES = {"left": LEFT, "right": RIGHT, None: SIDE_UNKNOWN}
@@ -32,6 +33,7 @@ class Prediction:
         handedness: (N,) 0 left, 1 right, -1 if the system does not say.
         joints_2d: (N, 21, 2) px, NaN if it does not say.
         joints_3d: (N, 21, 3) m in any frame, NaN if it does not say.
+        projected: (N, 21, 2) px, `joints_3d` seen through the picture's camera; NaN if it does not say.
     """
 
     boxes: NDArray[np.float64]
@@ -39,6 +41,7 @@ class Prediction:
     handedness: NDArray[np.int64]
     joints_2d: NDArray[np.float64]
     joints_3d: NDArray[np.float64]
+    projected: NDArray[np.float64]
 
     @classmethod
     def from_hands(cls, hands: Hands) -> Prediction:
@@ -49,6 +52,20 @@ class Prediction:
             hands.handedness.astype(np.int64),
             hands.joints_2d.astype(np.float64),
             hands.joints_3d.astype(np.float64),
+            hands.camera.project(hands.joints_3d),
+        )
+
+    @classmethod
+    def from_joints(cls, joints: Joints) -> Prediction:
+        """The same of a 2D model's result."""
+        n = len(joints.boxes)
+        return cls(
+            joints.boxes.astype(np.float64),
+            joints.scores.astype(np.float64),
+            np.full(n, SIDE_UNKNOWN, np.int64),
+            joints.joints_2d.astype(np.float64),
+            np.full((n, NUM_JOINTS, 3), np.nan),
+            np.full((n, NUM_JOINTS, 2), np.nan),
         )
 
     def select(self, index: NDArray) -> Prediction:
@@ -99,7 +116,8 @@ def load_predictions(path: str | Path) -> dict[str, Prediction]:
 
     Reads what `handos image` writes: a folder of json files, a json file with one picture or a list of
     them, or one picture a line. Of each hand `box` and `score` are needed; `handedness`, `joints_2d` and
-    `joints_3d` count where they are.
+    `joints_3d` count where they are. Where `joints_3d` are in the camera's optical frame and the picture has
+    its `camera` (`k`), they count as projected joints too.
 
     Raises:
         DataError: naming the file, the picture and the hand that cannot be used.
@@ -116,7 +134,7 @@ def load_predictions(path: str | Path) -> dict[str, Prediction]:
             name = Path(str(record["image"])).name
             if name in found:
                 raise DataError(f"{file}: a second result for the picture {name}")
-            found[name] = _prediction(f"{file}: {name}", record.get("hands", []))
+            found[name] = _prediction(f"{file}: {name}", record.get("hands", []), record.get("camera"))
     return found
 
 
@@ -137,7 +155,7 @@ def _records(file: Path) -> list[Any]:
     return content if isinstance(content, list) else [content]
 
 
-def _prediction(where: str, hands: list[dict[str, Any]]) -> Prediction:
+def _prediction(where: str, hands: list[dict[str, Any]], camera: dict[str, Any] | None) -> Prediction:
     def stacked(name: str, shape: tuple[int, ...], needed: bool = False) -> NDArray[np.float64]:
         out = np.full((len(hands), *shape), np.nan)
         for i, hand in enumerate(hands):
@@ -158,10 +176,25 @@ def _prediction(where: str, hands: list[dict[str, Any]]) -> Prediction:
     unknown = [side for side in sides if side not in ("left", "right", None)]
     if unknown:
         raise DataError(f"{where}: handedness {unknown[0]!r}, must be left, right or null")
+    joints_3d = stacked("joints_3d", (NUM_JOINTS, 3))
     return Prediction(
         boxes=stacked("box", (4,), needed=True),
         scores=stacked("score", (), needed=True),
         handedness=np.array([_SIDES[side] for side in sides], np.int64),
         joints_2d=stacked("joints_2d", (NUM_JOINTS, 2)),
-        joints_3d=stacked("joints_3d", (NUM_JOINTS, 3)),
+        joints_3d=joints_3d,
+        projected=_projected(where, joints_3d, camera),
     )
+
+
+def _projected(
+    where: str, joints_3d: NDArray[np.float64], camera: dict[str, Any] | None
+) -> NDArray[np.float64]:
+    """(N, 21, 2) px; NaN without a camera and for joints that are not before it."""
+    if camera is None:
+        return np.full((len(joints_3d), NUM_JOINTS, 2), np.nan)
+    try:
+        # The picture's size plays no part in projection.
+        return Camera(camera["k"], 1, 1).project(joints_3d)
+    except (KeyError, TypeError, CameraError) as error:
+        raise DataError(f"{where}: camera: {error!r}; its k must be 3 x 3 intrinsics in px") from None

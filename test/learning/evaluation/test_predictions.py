@@ -36,6 +36,17 @@ def test_every_form_of_file_reads_alike(tmp_path, form):
     assert found["b.jpg"].boxes.shape == (0, 4)
 
 
+def test_joints_in_space_are_projected_by_the_pictures_camera(tmp_path):
+    path = tmp_path / "found.json"
+    k = [[200, 0, 160], [0, 100, 120], [0, 0, 1]]
+    before, behind = [[0.1, -0.2, 0.5]] * 21, [[0.1, -0.2, -0.5]] * 21
+    hands = [{**HAND, "joints_3d": before}, {**HAND, "joints_3d": behind}, HAND]
+    path.write_text(json.dumps([{**picture("a.jpg", *hands), "camera": {"k": k}}, picture("b.jpg", *hands)]))
+    found = load_predictions(path)
+    np.testing.assert_allclose(found["a.jpg"].projected[0], [[200, 80]] * 21)
+    assert np.isnan(found["a.jpg"].projected[1:]).all() and np.isnan(found["b.jpg"].projected).all()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -45,6 +56,8 @@ def test_every_form_of_file_reads_alike(tmp_path, form):
         (json.dumps([picture("a.jpg", {**HAND, "box": [1, 2]})]), "box must be numbers"),
         (json.dumps([picture("a.jpg", {**HAND, "handedness": "both"})]), "handedness 'both'"),
         (json.dumps([picture("a.jpg", {**HAND, "joints_2d": [[1, 2]]})]), "joints_2d must be numbers"),
+        (json.dumps([{**picture(), "camera": {"k": [1, 2]}}]), r"a\.jpg: camera: .*k must be 3 x 3"),
+        (json.dumps([{**picture(), "camera": "mine"}]), r"a\.jpg: camera: .*k must be 3 x 3"),
         (json.dumps([picture(), picture()]), "second result for the picture a.jpg"),
         (json.dumps([picture("a.jpg", 3)]), "must be a list of hands"),
     ],

@@ -31,13 +31,19 @@ def prediction(*hands):
     place, error, score, side = (np.array([h[i] for h in hands]) for i in range(4))
     offset = 200.0 * place[:, None]
     joints = JOINTS + np.stack([offset + error[:, None], 0 * offset], -1)
+    shapes = np.repeat(SHAPE[None], len(hands), 0)
     return Prediction(
-        BOX + offset * [1, 0, 1, 0], score.astype(float), side, joints, np.repeat(SHAPE[None], len(hands), 0)
+        BOX + offset * [1, 0, 1, 0], score.astype(float), side, joints, shapes, np.full_like(joints, np.nan)
     )
 
 
 NOTHING = Prediction(
-    np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), np.zeros((0, 21, 2)), np.zeros((0, 21, 3))
+    np.zeros((0, 4)),
+    np.zeros(0),
+    np.zeros(0, int),
+    np.zeros((0, 21, 2)),
+    np.zeros((0, 21, 3)),
+    np.zeros((0, 21, 2)),
 )
 
 

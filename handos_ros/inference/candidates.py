@@ -1,0 +1,83 @@
+"""Which of a detector's candidates are decoded, and from which boxes: its own, or boxes from outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from handos_ros.errors import PictureError
+from handos_ros.inference import filtering
+from handos_ros.inference.backend import Detections
+from handos_ros.inference.letterbox import Letterbox
+
+
+@dataclass
+class Chosen:
+    """N hands to decode.
+
+    Attributes:
+        queries: (N,) int64 numbers of the candidates that they start from.
+        starts: (N, 4) float32 boxes that they start from, as in `Detections.boxes`.
+        boxes: (N, 4) the same in px of the picture, x_min y_min x_max y_max, ending at its border where
+            they are the detector's.
+        scores: (N,) of the candidates.
+    """
+
+    queries: NDArray[np.int64]
+    starts: NDArray[np.float32]
+    boxes: NDArray
+    scores: NDArray[np.float32]
+
+
+def choose(
+    found: Detections,
+    letterbox: Letterbox,
+    width: int,
+    height: int,
+    *,
+    given: NDArray | None,
+    min_score: float,
+    max_hands: int,
+) -> Chosen:
+    """The candidates worth decoding, best first; or for each of the boxes `given` the one nearest to it.
+
+    Args:
+        found: what the detector saw in the network picture that `letterbox` made.
+        width, height: px of the picture itself.
+        given: (N, 4) px as of `check_boxes`; then `min_score` and `max_hands` do not count.
+    """
+    candidates = letterbox.boxes_to_pixels(found.boxes)
+    if given is None:
+        queries = filtering.select(candidates, found.scores, width, height, min_score, max_hands)
+        starts = found.boxes[queries]
+        boxes = np.clip(candidates[queries], -0.5, np.array([width, height, width, height]) - 0.5)
+    else:
+        queries = filtering.match(given, candidates) if len(given) else np.zeros(0, np.intp)
+        starts = letterbox.boxes_to_fractions(given).astype(np.float32)
+        boxes = given
+    return Chosen(queries.astype(np.int64), starts, boxes, found.scores[queries])
+
+
+def check_boxes(boxes: ArrayLike) -> NDArray[np.float64]:
+    """Boxes from outside as (N, 4) floats.
+
+    Raises:
+        PictureError: if they are no boxes, naming the first that is none.
+    """
+    try:
+        array = np.asarray(boxes, np.float64)
+    except (TypeError, ValueError):
+        raise PictureError("boxes must be numbers, (N, 4) x_min y_min x_max y_max in px") from None
+    if array.size == 0:
+        return np.zeros((0, 4))
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise PictureError(f"boxes must be (N, 4) x_min y_min x_max y_max in px, got the shape {array.shape}")
+    bad = ~(np.isfinite(array).all(1) & (array[:, 2:] > array[:, :2]).all(1))
+    if bad.any():
+        number = int(np.argmax(bad))
+        raise PictureError(
+            f"box {number} is no box: {array[number].tolist()}; needs finite x_min < x_max and y_min < y_max"
+        )
+    return array
