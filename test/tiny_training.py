@@ -6,11 +6,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 import yaml
 from tiny_networks import tiny_config
 
 from handos_ros.hand_model.model import load_hand_model
-from handos_ros.learning.training.config import TrainingConfig, load_training_config
+from handos_ros.learning.sample import Sample
+from handos_ros.learning.training.config import SourceConfig, TrainingConfig, load_training_config
+from handos_ros.learning.training.losses import MeshTopology
+from handos_ros.learning.training.stages import StageStep
 from handos_ros.network.config import config_to_dict
 
 HEIGHT, WIDTH = 96, 128
@@ -121,3 +125,32 @@ def write_hint(folder, count=3):
         content = {"bbox": [[x, y, x + w, y + h]], "keypoints": points.tolist(), "occlusion": [0] * 21}
         (home / f"ND_{number}_r.json").write_text(json.dumps([content]))
         cv2.imwrite(str(home / f"ND_{number}_r.jpg"), np.full((HEIGHT, WIDTH, 3), 40 * number, np.uint8))
+
+
+def sample(seeds):
+    """Hands with every label there is, in a picture that does not show them."""
+    coarse = np.random.default_rng(len(seeds)).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+    image = cv2.resize(coarse, (WIDTH, HEIGHT))
+    if not seeds:
+        return Sample.labelled(image, k=K)
+    joints, vertices = (np.stack(parts) for parts in zip(*map(hand, seeds), strict=True))
+    points, outline = ((p @ K.T)[..., :2] / p[..., 2:] for p in (joints, vertices))
+    return Sample.labelled(
+        image,
+        np.concatenate([outline.min(1), outline.max(1)], 1),
+        k=K,
+        handedness=[1] * len(seeds),
+        joints_2d=points,
+        joints_3d=joints,
+        vertices=vertices,
+    )
+
+
+def training(stage, network, **changes):
+    """The network in the stage's state, and its step."""
+    config = TrainingConfig("tiny", (SourceConfig("synthesis", 1.0),), (stage,), hands=3, **changes)
+    model = load_hand_model()
+    mesh = MeshTopology(torch.from_numpy(model.faces.copy()), torch.from_numpy(model.template.copy()))
+    network.detector.freeze(not stage.detector)
+    network.train()
+    return StageStep(network, config, stage, mesh)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,12 @@ class Backgrounds:
 
     @classmethod
     def from_directory(
-        cls, directory: str | Path, size: int, most: int, seed: int, device: torch.device | str = "cpu"
-    ) -> Backgrounds:
+        cls, directory: str | Path, size: int, most: int, seed: int, device: torch.device | str = "cpu",
+        exclude: Sequence[int] = (),
+    ) -> Backgrounds:  # fmt: skip
         """Read up to `most` pictures of a folder, chosen by `seed`, each squeezed to `size` px squared.
+
+        Pictures whose number, in sorted order, modulo 10 is in `exclude` are kept out, for evaluation.
 
         Raises:
             DataError: if the folder has no picture, or one cannot be read.
@@ -46,6 +50,7 @@ class Backgrounds:
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder of background pictures")
         paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS)
+        paths = [path for number, path in enumerate(paths) if number % 10 not in exclude]
         if not paths:
             raise DataError(f"{folder}: no pictures ({', '.join(ENDINGS)}) to stand behind the hands")
         order = np.random.default_rng(seed).permutation(len(paths))[:most]

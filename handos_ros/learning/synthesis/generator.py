@@ -38,6 +38,7 @@ class SynthesisConfig:
     Attributes:
         sizes: (height, width) px; each batch has one of them.
         backgrounds: folder of photographs without hands; drawn ones where None.
+        exclude: keep out the photographs whose number, in sorted order, modulo 10 is in this list.
         max_backgrounds: how many photographs of the folder are kept in memory.
         weather: blur, noise, JPEG and the like; off only to look at the rendering itself.
 
@@ -47,6 +48,7 @@ class SynthesisConfig:
 
     sizes: tuple[tuple[int, int], ...] = ((320, 320), (384, 256), (256, 384))
     backgrounds: str | None = None
+    exclude: tuple[int, ...] = ()
     max_backgrounds: int = 752
     weather: bool = True
 
@@ -84,8 +86,9 @@ class SyntheticHands:
             self._backgrounds = Backgrounds.drawn(TEXELS, _APPEARANCE, device)
         else:
             self._backgrounds = Backgrounds.from_directory(
-                self.config.backgrounds, TEXELS, self.config.max_backgrounds, _APPEARANCE, device
-            )
+                self.config.backgrounds, TEXELS, self.config.max_backgrounds, _APPEARANCE, device,
+                self.config.exclude,
+            )  # fmt: skip
         poses = PoseSampler(TorchHand(self.hand_model, device))
         painter = SkinPainter(poses, TEXELS)
         self._bank = TextureBank(painter, self._backgrounds, _APPEARANCE, device)

@@ -11,12 +11,12 @@ _CANDIDATES = 10
 
 
 @torch.no_grad()
-def simota(scores: Tensor, boxes: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+def simota(scores: Tensor, boxes: Tensor, labels: Tensor, valid: Tensor, least: int = 1) -> Tensor:
     """Match each labelled hand to the few queries that see it best (YOLOX, arXiv 2107.08430).
 
     cost = -log score + 3 (-log IoU) + 1e5 where the query's centre lies outside the labelled box. A hand
-    takes its k cheapest queries, k = the sum of its 10 largest IoU, at least 1. A query wanted by several
-    hands goes to the one it costs least. Queries that do not overlap a hand are never given to it: a
+    takes its k cheapest queries, k = the sum of its 10 largest IoU, at least `least`. A query wanted by
+    several hands goes to the one it costs least. Queries that do not overlap a hand are never given to it: a
     frozen detector may have missed it, and there is nothing to learn from a box elsewhere.
 
     Args:
@@ -24,6 +24,7 @@ def simota(scores: Tensor, boxes: Tensor, labels: Tensor, valid: Tensor) -> Tens
         boxes: (B, Q, 4) cx cy w h, in any unit.
         labels: (B, K, 4) likewise.
         valid: (B, K) bool, which labels are hands.
+        least: how many queries a hand gets, where so many overlap it.
 
     Returns:
         (B, Q) int64: the number of the hand that each query is to learn, -1 for none.
@@ -36,7 +37,7 @@ def simota(scores: Tensor, boxes: Tensor, labels: Tensor, valid: Tensor) -> Tens
     count = min(_CANDIDATES, boxes.shape[1])
     if count == 0 or labels.shape[1] == 0:
         return torch.full(scores.shape, -1, dtype=torch.int64, device=scores.device)
-    wanted = iou.topk(count, dim=2).values.sum(2).long().clamp(min=1)
+    wanted = iou.topk(count, dim=2).values.sum(2).long().clamp(min=least)
     cheapest = cost.topk(count, dim=2, largest=False).indices
     in_reach = torch.arange(count, device=cost.device) < wanted[:, :, None]
     chosen = torch.zeros_like(cost, dtype=torch.bool).scatter_(2, cheapest, in_reach) & (iou > 0)

@@ -61,7 +61,11 @@ class StageConfig:
         batch: pictures a step, on each process.
         sizes: (height, width) in px of the network pictures; each step draws one.
         detector: whether the detector learns. It is frozen in every other stage.
+        dense: the detector learns up to its encoder alone, from every place of the maps that lies in a
+            hand: several times as fast, for the beginning. Its queries and the decoder wait for a later
+            stage.
         decoder: `none`, `2d` (all layers over joint queries alone, as HandOS's first stage) or `full`.
+        augmentation: how photographs are varied, where it differs from `Augmentation`'s own fields.
         learning_rate: at its height.
         detector_learning_rate: of the detector, where it learns; None for the same.
         warmup: steps in which the rate rises to its height.
@@ -73,7 +77,9 @@ class StageConfig:
     batch: int = 16
     sizes: tuple[tuple[int, ...], ...] = ((320, 320), (288, 384), (224, 384), (384, 288))
     detector: bool = False
+    dense: bool = False
     decoder: str = "full"
+    augmentation: dict[str, Any] = field(default_factory=dict)
     learning_rate: float = 5e-4
     detector_learning_rate: float | None = None
     warmup: int = 200
@@ -82,6 +88,8 @@ class StageConfig:
     def __post_init__(self) -> None:
         if self.decoder not in ("none", "2d", "full"):
             raise DataError(f"stage {self.name}: decoder is {self.decoder!r}; known are none, 2d, full")
+        if self.dense and (not self.detector or self.decoder != "none"):
+            raise DataError(f"stage {self.name}: dense needs `detector: true` and `decoder: none`")
         if not self.detector and self.decoder == "none":
             raise DataError(f"stage {self.name}: neither the detector nor the decoder learns")
         if self.steps < 1 or self.batch < 1 or not 0 <= self.decay <= 1:

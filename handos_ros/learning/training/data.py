@@ -58,7 +58,7 @@ class Mixture(Dataset):
 
     Args:
         config: the run.
-        stage: what of it; where the detector learns, only fully labelled pictures are drawn.
+        stage: what of it; where the detector's queries learn, only fully labelled pictures are drawn.
         rank: the number of this process among several; each draws pictures of its own.
         num_vertices: V of the hand model: batches without a mesh still have room for one.
     """
@@ -71,6 +71,10 @@ class Mixture(Dataset):
         shares = np.array([source.share for source in config.sources])
         self.shares = shares / shares.sum()
         self.number = config.stages.index(stage)
+        try:
+            self.augmentation = Augmentation(mirror=config.mirror, **stage.augmentation)
+        except TypeError as error:
+            raise DataError(f"stage {stage.name}: augmentation: {error}") from None
 
     @property
     def sources(self) -> list[Any]:
@@ -83,7 +87,7 @@ class Mixture(Dataset):
         rng = np.random.default_rng([self.config.seed, self.number, step, self.rank])
         height, width = self.stage.sizes[rng.integers(len(self.stage.sizes))]
         counts = _apportion(self.shares, self.stage.batch, rng)
-        augmentation = Augmentation(size=(height, width), mirror=self.config.mirror)
+        augmentation = replace(self.augmentation, size=(height, width))
         samples: list[Sample] = []
         batches: list[Batch] = []
         for config, source, count in zip(self.config.sources, self.sources, counts, strict=True):
@@ -105,7 +109,7 @@ class Mixture(Dataset):
                 sample = mosaic(four, augmentation, rng)
             else:
                 sample = augmentation(source[int(rng.integers(len(source)))], rng)
-            if sample.exhaustive or not self.stage.detector:
+            if sample.exhaustive or self.stage.dense or not self.stage.detector:
                 return sample
         # Nothing is known of what is unlabelled, so nothing of the picture is shown.
         return replace(sample, image=np.zeros_like(sample.image), exhaustive=True).select([])

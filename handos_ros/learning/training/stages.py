@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from handos_ros.learning.sample import Batch
 from handos_ros.learning.training.assignment import overlap, simota
 from handos_ros.learning.training.config import StageConfig, TrainingConfig
+from handos_ros.learning.training.dense import DenseHead, dense_losses
 from handos_ros.learning.training.losses import MeshTopology, Predictions, hand_losses, weighted_sum
 from handos_ros.learning.training.targets import gather_targets
 from handos_ros.network.decoder import DecoderOutput
@@ -32,9 +33,13 @@ class StageStep(nn.Module):
         super().__init__()
         self.network, self.mesh = network, mesh
         self.config, self.stage = config, stage
+        self.dense = DenseHead(network.detector.feature_channels) if stage.dense else None
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to minimise and its parts, detached, by name."""
+        if self.dense is not None:
+            places = self.network.detector.places(batch.images)
+            return dense_losses(places, self.dense, batch, self.config.losses)
         labels = None
         if self.stage.detector:
             labels = [boxes[valid] for boxes, valid in zip(batch.boxes, batch.valid, strict=True)]

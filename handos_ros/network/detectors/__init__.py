@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from handos_ros.network.config import DetectorConfig
-from handos_ros.network.detectors.adapter import DetectorAdapter, DetectorOutput
+from handos_ros.network.detectors.adapter import DetectorAdapter, DetectorOutput, Places
 
-__all__ = ["DetectorAdapter", "DetectorOutput", "build_detector"]
+__all__ = ["DetectorAdapter", "DetectorOutput", "Places", "build_detector"]
 
 
 def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> DetectorAdapter:

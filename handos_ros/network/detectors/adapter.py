@@ -54,6 +54,21 @@ class DetectorOutput:
         return self.logits.sigmoid()
 
 
+@dataclass
+class Places:
+    """What the detector's encoder says at each of the P places of its maps, before queries are chosen.
+
+    Attributes:
+        features: (B, P, D).
+        boxes: (B, P, 4) centre x, centre y, width, height, fractions of the padded picture.
+        logits: (B, P) of "hand": those of highest score become the detector's queries.
+    """
+
+    features: Tensor
+    boxes: Tensor
+    logits: Tensor
+
+
 class DetectorAdapter(nn.Module, ABC):
     """A detector of `transformers` behind one interface. Subclasses say what differs.
 
@@ -177,6 +192,36 @@ class DetectorAdapter(nn.Module, ABC):
             return self._see(pictures, mask, labels)
         with torch.no_grad():
             return self._see(pictures, mask, None)
+
+    def places(self, pictures: Tensor) -> Places:
+        """What the encoder says at every place of its maps; the detector's decoder does not run.
+
+        Args:
+            pictures: (B, 3, H, W) RGB, 0 to 255, none of them padded.
+
+        Raises:
+            ModelError: if the detector does not choose its queries by a score of hands alone.
+        """
+        model = self.model.model
+        if not hasattr(model, "enc_score_head") or not hasattr(model, "encoder_input_proj"):
+            raise ModelError(
+                f"a {self.config.kind} cannot learn from the places of its maps; leave out `dense`"
+            )
+        pixels = self.normalised(pictures)
+        mask = torch.ones_like(pixels[:, 0])
+        maps = [
+            project(seen)
+            for project, (seen, _) in zip(model.encoder_input_proj, model.backbone(pixels, mask), strict=True)
+        ]
+        maps = model.encoder(maps).last_hidden_state
+        maps = [project(m) for project, m in zip(model.decoder_input_proj, maps, strict=False)]
+        self._seen = {}
+        shapes = tuple((m.shape[2], m.shape[3]) for m in maps)
+        anchors, valid = model.generate_anchors(shapes, device=pixels.device, dtype=pixels.dtype)
+        memory = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)
+        features = model.enc_output(memory * valid.to(memory.dtype))
+        boxes = (model.enc_bbox_head(features) + anchors).sigmoid()
+        return Places(features, boxes, model.enc_score_head(features).amax(-1))
 
     def _see(self, pictures: Tensor, mask: Tensor | None, labels: Sequence[Tensor] | None) -> DetectorOutput:
         if not torch.compiler.is_exporting():

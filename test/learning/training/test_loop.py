@@ -142,6 +142,18 @@ def test_worker_processes_change_nothing_also_after_an_interruption(config, tmp_
     assert same(state, go(config, tmp_path / "b")[1])
 
 
+def test_a_dense_stage_too_goes_on_as_if_it_had_not_been_interrupted(tmp_path, monkeypatch):
+    dense = {"name": "dense", "steps": 3, "detector": True, "dense": True, "decoder": "none"}
+    config = tiny_run(tmp_path, stages=[dense, STAGES[0]])
+    whole = go(config, tmp_path / "b")[1]
+    calls = iter(range(100))
+    monkeypatch.setattr("handos_ros.learning.training.loop._past", lambda _end: next(calls) == 2)
+    finished, state = go(config, tmp_path / "a")
+    assert not finished and (state["stage"], state["step"]) == (0, 2)
+    finished, state = go(config, tmp_path / "a")
+    assert finished and same(state, whole)
+
+
 def test_signals_are_given_back(config, tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     go(config, tmp_path / "a", **interrupt_at(1))

@@ -4,17 +4,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from tiny_networks import tiny_network  # noqa: E402
-from tiny_training import HEIGHT, WIDTH, K, hand  # noqa: E402
+from tiny_training import sample, training  # noqa: E402
 
-from handos_ros.hand_model.model import load_hand_model  # noqa: E402
-from handos_ros.learning.sample import Sample, collate  # noqa: E402
+from handos_ros.learning.sample import collate  # noqa: E402
 from handos_ros.learning.training.assignment import overlap  # noqa: E402
-from handos_ros.learning.training.config import SourceConfig, StageConfig, TrainingConfig  # noqa: E402
-from handos_ros.learning.training.losses import MeshTopology  # noqa: E402
-from handos_ros.learning.training.stages import StageStep, choose_queries  # noqa: E402
+from handos_ros.learning.training.config import StageConfig  # noqa: E402
+from handos_ros.learning.training.stages import choose_queries  # noqa: E402
 from handos_ros.network.detectors import DetectorOutput  # noqa: E402
 
 STAGES = {
@@ -26,38 +23,9 @@ STAGES = {
 OF_3D = ("decoder.lifting", "decoder.lifted_embedding", "decoder.vertex", "decoder.camera")
 
 
-def sample(seeds):
-    """Hands with every label there is, in a picture that does not show them."""
-    coarse = np.random.default_rng(len(seeds)).integers(0, 256, (6, 8, 3)).astype(np.uint8)
-    image = cv2.resize(coarse, (WIDTH, HEIGHT))
-    if not seeds:
-        return Sample.labelled(image, k=K)
-    joints, vertices = (np.stack(parts) for parts in zip(*map(hand, seeds), strict=True))
-    points, outline = ((p @ K.T)[..., :2] / p[..., 2:] for p in (joints, vertices))
-    return Sample.labelled(
-        image,
-        np.concatenate([outline.min(1), outline.max(1)], 1),
-        k=K,
-        handedness=[1] * len(seeds),
-        joints_2d=points,
-        joints_3d=joints,
-        vertices=vertices,
-    )
-
-
 @pytest.fixture
 def batch():
     return collate([sample([0]), sample([1, 2])])
-
-
-def training(stage, network, **changes):
-    """The network in the stage's state, and its step."""
-    config = TrainingConfig("tiny", (SourceConfig("synthesis", 1.0),), (stage,), hands=3, **changes)
-    model = load_hand_model()
-    mesh = MeshTopology(torch.from_numpy(model.faces.copy()), torch.from_numpy(model.template.copy()))
-    network.detector.freeze(not stage.detector)
-    network.train()
-    return StageStep(network, config, stage, mesh)
 
 
 def steps(module, batch, count, rate=1e-3):

@@ -1,0 +1,108 @@
+"""Learning to see hands from every place of the detector's maps, before there are queries.
+
+A DETR-like detector gives each hand one query of many, so from nothing it learns slowly. Here several
+places of each hand learn at once what the queries will be chosen by, score and box, and beside them
+joints and side, which teach the backbone what the decoder will look for. The decoders do not run, so a
+step costs a fraction. Only the head for joints and side is thrown away afterwards.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from handos_ros.hands import NUM_JOINTS
+from handos_ros.learning.sample import Batch
+from handos_ros.learning.training.assignment import simota
+from handos_ros.learning.training.losses import (
+    LENGTH_UNIT,
+    LossWeights,
+    Predictions,
+    hand_losses,
+    masked_mean,
+    weighted_sum,
+)
+from handos_ros.learning.training.targets import gather_targets
+from handos_ros.network.detectors import Places
+
+LEAST_PLACES = 3
+"""So many places learn a hand, where so many overlap it; SimOTA gives it more once boxes are good."""
+BOX_WEIGHT, GIOU_WEIGHT, SIDE_WEIGHT = 5.0, 2.0, 1.0
+"""The first two as in RT-DETR and D-FINE."""
+
+
+class DenseHead(nn.Module):
+    """Joints and side of the hand at a place.
+
+    Args:
+        channels: D of a place's features.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(channels, 2 * channels)
+        # Per joint: place in the box, 3D, score; then the side.
+        self.out = nn.Linear(2 * channels, 6 * NUM_JOINTS + 1)
+
+    def forward(self, features: Tensor, boxes: Tensor) -> tuple[Predictions, Tensor]:
+        """(M, D) features and their boxes (M, 4) -> what is said of M hands, and the logit of "right"."""
+        said = self.out(F.relu(self.hidden(features)))
+        joints = said[:, :-1].unflatten(1, (NUM_JOINTS, 6))
+        joints_3d = LENGTH_UNIT * joints[..., 2:5]
+        predictions = Predictions(
+            joints_2d=boxes[:, None, :2] + joints[..., :2] * boxes[:, None, 2:],
+            joint_logits=joints[..., 5],
+            joints_3d=joints_3d - joints_3d[:, :1],
+        )
+        return predictions, said[:, -1]
+
+
+def dense_losses(
+    places: Places, head: DenseHead, batch: Batch, weights: LossWeights
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss to minimise and its parts, detached, by name.
+
+    A place is taught to score its box's IoU with the hand (varifocal loss, arXiv 2008.13367); places
+    without a hand are taught 0, but not in pictures whose labels are not exhaustive.
+    """
+    logits, boxes = places.logits.float(), places.boxes.float()
+    assigned = simota(logits.sigmoid(), boxes, batch.boxes, batch.valid, LEAST_PLACES)
+    picture, place = torch.nonzero(assigned >= 0, as_tuple=True)
+    hand = assigned[picture, place]
+    own, label = boxes[picture, place], batch.boxes[picture, hand]
+    iou, giou = _overlaps(own, label)
+
+    wanted = torch.zeros_like(logits)
+    wanted[picture, place] = iou.detach().clamp(min=0.05)
+    with torch.no_grad():
+        weight = torch.where(assigned >= 0, wanted, 0.75 * logits.sigmoid().square())
+        weight = weight * ((assigned >= 0) | batch.exhaustive[:, None])
+    count = max(1, len(hand))
+    score = F.binary_cross_entropy_with_logits(logits, wanted, weight, reduction="sum") / count
+    box = (own - label).abs().sum() / count
+    gap = (1 - giou).sum() / count
+    detector = score + BOX_WEIGHT * box + GIOU_WEIGHT * gap
+
+    predictions, right = head(places.features[picture, place].float(), own.detach())
+    targets = gather_targets(batch, picture, hand)
+    parts = hand_losses(predictions, targets, weights)
+    side = F.binary_cross_entropy_with_logits(
+        right, (targets.handedness == 1).to(right.dtype), reduction="none"
+    )
+    parts["side"] = masked_mean(side, targets.handedness >= 0)
+    total = detector + SIDE_WEIGHT * parts["side"]
+    total = total + weighted_sum({k: v for k, v in parts.items() if k != "side"}, weights)
+    terms = {"detector": detector, "score": score, "iou": iou.sum() / count, **parts}
+    return total, {name: value.detach() for name, value in terms.items()}
+
+
+def _overlaps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU and generalised IoU (arXiv 1902.09630) of (M, 4) boxes with (M, 4), centre and size."""
+    a_low, a_high = a[:, :2] - a[:, 2:] / 2, a[:, :2] + a[:, 2:] / 2
+    b_low, b_high = b[:, :2] - b[:, 2:] / 2, b[:, :2] + b[:, 2:] / 2
+    shared = (torch.minimum(a_high, b_high) - torch.maximum(a_low, b_low)).clamp(min=0).prod(-1)
+    union = (a[:, 2:].prod(-1) + b[:, 2:].prod(-1) - shared).clamp(min=1e-9)
+    around = (torch.maximum(a_high, b_high) - torch.minimum(a_low, b_low)).prod(-1).clamp(min=1e-9)
+    iou = shared / union
+    return iou, iou - (around - union) / around

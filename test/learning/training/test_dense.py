@@ -1,0 +1,120 @@
+"""Learning from every place of the detector's maps: what it teaches, what it leaves alone, that it learns."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tiny_networks import pictures, tiny_network  # noqa: E402
+from tiny_training import sample, training  # noqa: E402
+
+from handos_ros.errors import DataError, ModelError  # noqa: E402
+from handos_ros.learning.sample import collate  # noqa: E402
+from handos_ros.learning.training.config import StageConfig  # noqa: E402
+from handos_ros.learning.training.dense import DenseHead, dense_losses  # noqa: E402
+from handos_ros.learning.training.losses import LossWeights  # noqa: E402
+from handos_ros.network.detectors import Places  # noqa: E402
+
+STAGE = StageConfig("dense", 1, detector=True, dense=True, decoder="none")
+
+
+def places(batch, seed=0, count=24):
+    """Places with their boxes here and there, the first one exactly on each picture's first hand."""
+    generator = torch.Generator().manual_seed(seed)
+    boxes = torch.rand(len(batch), count, 4, generator=generator) * 0.4 + 0.1
+    boxes[:, 0] = batch.boxes[:, 0]
+    logits = torch.zeros(len(batch), count)
+    features = torch.randn(len(batch), count, 8, generator=generator)
+    return Places(*(t.requires_grad_() for t in (features, boxes, logits)))
+
+
+@pytest.fixture
+def batch():
+    return collate([sample([0]), sample([1, 2])])
+
+
+def score_gradient(batch):
+    """(B, P): which way each place's score is moved, above 0 for down."""
+    said = places(batch)
+    loss, _ = dense_losses(said, DenseHead(8), batch, LossWeights())
+    loss.backward()
+    return said.logits.grad
+
+
+def test_the_place_on_the_hand_scores_higher_and_the_others_lower(batch):
+    gradient = score_gradient(batch)
+    assert (gradient[:, 0] < 0).all(), "its box is exact: IoU 1"
+    assert (gradient > 0).sum() > 12
+
+
+def test_a_picture_with_hands_that_nobody_labelled_teaches_no_absence(batch):
+    batch.exhaustive[0] = False
+    gradient = score_gradient(batch)
+    assert (gradient[0] != 0).sum() <= 3 and gradient[0, 0] < 0
+    assert (gradient[1] > 0).sum() > 12
+
+
+def test_a_picture_without_hands_teaches_absence_alone():
+    gradient = score_gradient(collate([sample([])]))
+    assert (gradient > 0).all()
+
+
+def test_several_places_learn_a_hand_and_their_boxes_move_towards_it(batch):
+    said = places(batch)
+    loss, terms = dense_losses(said, DenseHead(8), batch, LossWeights())
+    loss.backward()
+    moved = said.boxes.grad.abs().sum(2) > 0
+    assert (moved.sum(1) >= 3).all() and 0 < terms["iou"] < 1
+    before = terms["iou"]
+    with torch.no_grad():
+        said.boxes -= 1e-3 * said.boxes.grad
+    _, terms = dense_losses(said, DenseHead(8), batch, LossWeights())
+    assert terms["iou"] > before
+
+
+def test_a_hand_is_learned_by_heart_from_the_places():
+    network = tiny_network(frozen=False)
+    step = training(STAGE, network)
+    batch = collate([sample([0])])
+    optimizer = torch.optim.Adam([p for p in step.parameters() if p.requires_grad], 1e-2)
+    for number in range(120):
+        loss, terms = step(batch)
+        if not number:
+            first = terms
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert terms["iou"] > 0.65 > 0.5 > first["iou"]
+    assert terms["joints_2d"] < 0.3 * first["joints_2d"] and terms["side"] < 0.1
+
+
+def test_only_backbone_and_encoder_learn():
+    network = tiny_network(frozen=False)
+    loss, _ = training(STAGE, network)(collate([sample([0])]))
+    loss.backward()
+    moved = {name for name, p in network.named_parameters() if p.grad is not None and p.grad.any()}
+    assert any(".backbone." in name for name in moved)
+    assert any(".enc_bbox_head." in name for name in moved)
+    assert not any(name.startswith(("side", "decoder")) or ".model.decoder." in name for name in moved)
+
+
+@pytest.mark.parametrize("kind", ["d_fine", "rt_detr", "rt_detr_v2"])
+def test_queries_are_chosen_among_the_places(kind):
+    network = tiny_network(kind)
+    images = pictures(2)
+    with torch.no_grad():
+        said, seen = network.detector.places(images), network.detect(images)
+    best = said.logits.topk(seen.q_first.shape[1], dim=1).indices
+    chosen = said.features.gather(1, best[..., None].expand(-1, -1, said.features.shape[2]))
+    # The detector may keep fewer candidates than it decodes, in another order.
+    near = (seen.q_first[:, :, None] - chosen[:, None]).abs().amax(-1)
+    assert (near.amin(2) < 1e-4).sum() >= near.shape[0] * (near.shape[1] - 4)
+
+
+def test_a_detector_that_reads_words_is_refused_by_name():
+    with pytest.raises(ModelError, match=r"grounding_dino cannot learn from the places.*leave out `dense`"):
+        tiny_network("grounding_dino").detector.places(pictures())
+
+
+def test_a_dense_stage_that_wants_a_decoder_is_refused():
+    with pytest.raises(DataError, match="dense needs `detector: true` and `decoder: none`"):
+        StageConfig("dense", 1, detector=True, dense=True, decoder="full")
