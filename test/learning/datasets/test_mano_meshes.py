@@ -1,5 +1,6 @@
 """Meshes of HO-3D, H2O-3D and DexYCB from the pose parameters in their labels, against MANO by hand."""
 
+import json
 import logging
 import pickle
 import subprocess
@@ -11,11 +12,15 @@ import numpy as np
 import pytest
 from hand_model.mano_file import left_arrays, mano_arrays, posed_by_hand, write_pickle
 
+from handos_ros.cli import common
+from handos_ros.cli.main import main
 from handos_ros.errors import DataError, ModelError
+from handos_ros.hand_model.model import load_hand_model
 from handos_ros.hands import LEFT, RIGHT
 from handos_ros.learning.datasets import dexycb, mano_meshes
 from handos_ros.learning.datasets.dexycb import DexYcb
 from handos_ros.learning.datasets.ho3d import H2o3d, Ho3d
+from standin import standin_pipeline
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 RNG = np.random.default_rng(2)
@@ -226,3 +231,20 @@ def test_dexycbs_shapes_that_are_missing_are_named(dex, mano):
     path.unlink()
     with pytest.raises(DataError, match=r"mano\.yml: cannot read"):
         DexYcb(folder, mano=mano)
+
+
+def test_dexycbs_meshes_are_scored_with_the_networks_mano(dex, mano, monkeypatch, tmp_path):
+    folder, _, mesh = dex
+    monkeypatch.setitem(dexycb.SPLITS, ("s0", "test"), dexycb.SPLITS["s0", "train"])
+    model = load_hand_model(mano / "MANO_RIGHT.pkl")
+    monkeypatch.setattr(common, "load_pipeline", lambda args: standin_pipeline(hand_model=model))
+    scores = []
+    for words in (["--hand-model", str(mano / "MANO_RIGHT.pkl")], []):
+        out = tmp_path / f"{len(scores)}.json"
+        words = ["--benchmark", "dexycb", "--data", str(folder), "--json", str(out), *words]
+        assert main(["eval", *words]) == 0
+        scores.append(json.loads(out.read_text())["scores"])
+    # The pictures are black and nothing is found: zeros, of which alignment makes the mesh's middle.
+    spread = np.linalg.norm(mesh - mesh.mean(0), axis=1).mean()
+    assert scores[0]["found"] == 0 and scores[0]["pa_mpvpe_mm"] == pytest.approx(1000 * spread, rel=1e-3)
+    assert scores[1]["pa_mpvpe_mm"] is None and scores[1]["pa_mpjpe_mm"] == scores[0]["pa_mpjpe_mm"]
