@@ -59,6 +59,7 @@ class StageConfig:
         name: for people and metrics.
         steps: how many.
         batch: pictures a step, on each process.
+        kinds: only sources of these kinds; empty for all.
         sizes: (height, width) in px of the network pictures; each step draws one.
         detector: whether the detector learns. It is frozen in every other stage.
         dense: the detector learns up to its encoder alone, from every place of the maps that lies in a
@@ -75,6 +76,7 @@ class StageConfig:
     name: str
     steps: int
     batch: int = 16
+    kinds: tuple[str, ...] = ()
     sizes: tuple[tuple[int, ...], ...] = ((320, 320), (288, 384), (224, 384), (384, 288))
     detector: bool = False
     dense: bool = False
@@ -176,6 +178,9 @@ class TrainingConfig:
         if len({stage.name for stage in self.stages}) < len(self.stages):
             raise DataError("stages must have names of their own")
         for stage in self.stages:
+            missing = set(stage.kinds) - {source.kind for source in self.sources}
+            if missing:
+                raise DataError(f"stage {stage.name}: kinds has {sorted(missing)[0]}, which is no source's")
             if stage.steps % self.accumulate:
                 raise DataError(
                     f"stage {stage.name}: steps ({stage.steps}) must be a multiple of accumulate "

@@ -68,7 +68,9 @@ class Mixture(Dataset):
     ) -> None:
         self.config, self.stage, self.rank, self.num_vertices = config, stage, rank, num_vertices
         self._sources: list[Any] | None = None
-        shares = np.array([source.share for source in config.sources])
+        shares = np.array(
+            [source.share * (not stage.kinds or source.kind in stage.kinds) for source in config.sources]
+        )
         self.shares = shares / shares.sum()
         self.number = config.stages.index(stage)
         try:

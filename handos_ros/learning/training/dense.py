@@ -30,10 +30,13 @@ LEAST_PLACES = 3
 """So many places learn a hand, where so many overlap it; SimOTA gives it more once boxes are good."""
 BOX_WEIGHT, GIOU_WEIGHT, SIDE_WEIGHT = 5.0, 2.0, 1.0
 """The first two as in RT-DETR and D-FINE."""
+PARTS_WEIGHT = 0.5
+PART_SPREAD = 0.7
+"""Places of the finest map: standard deviation of the bump around a joint that is not held against others."""
 
 
 class DenseHead(nn.Module):
-    """Joints and side of the hand at a place.
+    """Joints and side of the hand at a place, and which joints, of any hand, lie at the place itself.
 
     Args:
         channels: D of a place's features.
@@ -44,6 +47,9 @@ class DenseHead(nn.Module):
         self.hidden = nn.Linear(channels, 2 * channels)
         # Per joint: place in the box, 3D, score; then the side.
         self.out = nn.Linear(2 * channels, 6 * NUM_JOINTS + 1)
+        # Per joint: whether it lies here, and where from the place's centre, in places.
+        self.parts = nn.Linear(channels, 3 * NUM_JOINTS)
+        nn.init.constant_(self.parts.bias[:NUM_JOINTS], -4.0)
 
     def forward(self, features: Tensor, boxes: Tensor) -> tuple[Predictions, Tensor]:
         """(M, D) features and their boxes (M, 4) -> what is said of M hands, and the logit of "right"."""
@@ -90,11 +96,51 @@ def dense_losses(
     side = F.binary_cross_entropy_with_logits(
         right, (targets.handedness == 1).to(right.dtype), reduction="none"
     )
-    parts["side"] = masked_mean(side, targets.handedness >= 0)
-    total = detector + SIDE_WEIGHT * parts["side"]
-    total = total + weighted_sum({k: v for k, v in parts.items() if k != "side"}, weights)
+    right_side = masked_mean(side, targets.handedness >= 0)
+    here = part_loss(head.parts(places.features), places.finest, batch)
+    total = detector + SIDE_WEIGHT * right_side + PARTS_WEIGHT * here + weighted_sum(parts, weights)
     terms = {"detector": detector, "score": score, "iou": iou.sum() / count, **parts}
+    terms.update(side=right_side, parts=here)
     return total, {name: value.detach() for name, value in terms.items()}
+
+
+def part_loss(said: Tensor, finest: tuple[int, int], batch: Batch) -> Tensor:
+    """Which joints lie at each place of the finest map: focal loss around bumps (arXiv 1904.07850), and L1.
+
+    A joint's own place is to say so. Pictures in which hands or joints may be unlabelled teach no absence.
+
+    Args:
+        said: (B, P, 63) of `DenseHead.parts`, the finest map's places first.
+        finest: height and width of that map.
+    """
+    rows, columns = finest
+    said = said[:, : rows * columns].float().unflatten(1, (rows, columns))
+    logits, offsets = said[..., :NUM_JOINTS], said[..., NUM_JOINTS:].unflatten(-1, (NUM_JOINTS, 2))
+    height, width = batch.picture_size
+    # In places, the first one's centre at 0.
+    scale = said.new_tensor([columns / width, rows / height])
+    at = (batch.joints_2d + 0.5) * scale - 0.5
+    own = at.round()
+    inside = ((own >= 0) & (own <= said.new_tensor([columns - 1, rows - 1]))).all(-1)
+    labelled = (batch.joints_2d_weight > 0) & batch.valid[..., None]
+    known = labelled & inside
+
+    x = torch.arange(columns, device=said.device, dtype=said.dtype)
+    y = torch.arange(rows, device=said.device, dtype=said.dtype)
+    # (B, K, 21, rows) and (B, K, 21, columns): the bump is a product.
+    bump_y = torch.exp(-(y - own[..., 1:]).square() / (2 * PART_SPREAD**2)) * known[..., None]
+    bump_x = torch.exp(-(x - own[..., :1]).square() / (2 * PART_SPREAD**2))
+    bump = (bump_y[..., :, None] * bump_x[..., None, :]).amax(1).permute(0, 2, 3, 1)
+
+    picture, hand, joint = torch.nonzero(known, as_tuple=True)
+    where = own[picture, hand, joint].long()
+    index = (picture, where[:, 1], where[:, 0], joint)
+    present = logits[index]
+    found = (present.sigmoid() - 1).square() * F.softplus(-present)
+    complete = (batch.exhaustive & (labelled.all(-1) | ~batch.valid).all(1))[:, None, None, None]
+    absent = (1 - bump).pow(4) * logits.sigmoid().square() * F.softplus(logits) * complete
+    off = (offsets[index] - (at - own)[picture, hand, joint]).abs().mean(-1)
+    return (found.sum() + absent.sum() + off.sum()) / max(1, len(picture))
 
 
 def _overlaps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

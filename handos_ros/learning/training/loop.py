@@ -43,6 +43,7 @@ class Run:
         evaluate: called with the averaged network and the global step; what it returns is logged.
         evaluate_every: steps.
         progress: whether to show a bar.
+        compiled: have torch compile backbone and encoder: minutes at first, faster steps then.
     """
 
     output: Path
@@ -53,6 +54,7 @@ class Run:
     evaluate: Callable[[HandosNetwork, int], dict[str, float]] | None = None
     evaluate_every: int = 1000
     progress: bool = True
+    compiled: bool = False
 
 
 def train(config: TrainingConfig, hand_model: HandModel, run: Run) -> bool:
@@ -141,6 +143,8 @@ class _Trainer:
         self.loaded: dict[str, Any] | None = None
         if resumes:
             self._resume()
+        if run.compiled:
+            self.network.detector.compile_maps()
 
     def train(self) -> bool:
         with naming(self.run.output):
@@ -354,7 +358,8 @@ def _optimizer(module: StageStep, config: TrainingConfig, stage: StageConfig) ->
         [
             {"params": parameters, "lr": rate, "base": rate, "weight_decay": decay, "detector": in_detector}
             for (in_detector, rate, decay), parameters in groups.items()
-        ]
+        ],
+        fused=True,
     )
 
 

@@ -62,11 +62,13 @@ class Places:
         features: (B, P, D).
         boxes: (B, P, 4) centre x, centre y, width, height, fractions of the padded picture.
         logits: (B, P) of "hand": those of highest score become the detector's queries.
+        finest: height and width of the finest map, whose places come first, row by row.
     """
 
     features: Tensor
     boxes: Tensor
     logits: Tensor
+    finest: tuple[int, int]
 
 
 class DetectorAdapter(nn.Module, ABC):
@@ -129,9 +131,15 @@ class DetectorAdapter(nn.Module, ABC):
 
         config_class, model_class = self._classes()
         try:
-            return model_class(config_class(**config.settings))
+            model: nn.Module = model_class(config_class(**config.settings))
         except (TypeError, ValueError, KeyError, AttributeError, StrictDataclassError) as error:
             raise ModelError(f"detector.settings do not make a {config.kind}: {_one_line(error)}") from None
+        # transformers begins all convolutions with a deviation of 0.02, as if weights were to follow. Under
+        # batch norms a step then turns such small weights by several percent, and learning stays noise.
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        return model
 
     def _load(self, config: DetectorConfig) -> nn.Module:
         _, model_class = self._classes()
@@ -161,6 +169,11 @@ class DetectorAdapter(nn.Module, ABC):
     def train(self, mode: bool = True) -> DetectorAdapter:
         """As of any module, but a frozen detector stays in evaluation mode."""
         return super().train(mode and not self._frozen)
+
+    def compile_maps(self) -> None:
+        """Have torch compile what makes the maps, at its first use for every size of picture."""
+        for part in ("backbone", "encoder"):
+            getattr(self.model.model, part).compile()
 
     @property
     def feature_channels(self) -> int:
@@ -221,7 +234,7 @@ class DetectorAdapter(nn.Module, ABC):
         memory = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)
         features = model.enc_output(memory * valid.to(memory.dtype))
         boxes = (model.enc_bbox_head(features) + anchors).sigmoid()
-        return Places(features, boxes, model.enc_score_head(features).amax(-1))
+        return Places(features, boxes, model.enc_score_head(features).amax(-1), shapes[0])
 
     def _see(self, pictures: Tensor, mask: Tensor | None, labels: Sequence[Tensor] | None) -> DetectorOutput:
         if not torch.compiler.is_exporting():

@@ -10,7 +10,7 @@ from tiny_training import sample, training  # noqa: E402
 from handos_ros.errors import DataError, ModelError  # noqa: E402
 from handos_ros.learning.sample import collate  # noqa: E402
 from handos_ros.learning.training.config import StageConfig  # noqa: E402
-from handos_ros.learning.training.dense import DenseHead, dense_losses  # noqa: E402
+from handos_ros.learning.training.dense import DenseHead, dense_losses, part_loss  # noqa: E402
 from handos_ros.learning.training.losses import LossWeights  # noqa: E402
 from handos_ros.network.detectors import Places  # noqa: E402
 
@@ -24,7 +24,7 @@ def places(batch, seed=0, count=24):
     boxes[:, 0] = batch.boxes[:, 0]
     logits = torch.zeros(len(batch), count)
     features = torch.randn(len(batch), count, 8, generator=generator)
-    return Places(*(t.requires_grad_() for t in (features, boxes, logits)))
+    return Places(*(t.requires_grad_() for t in (features, boxes, logits)), finest=(4, 5))
 
 
 @pytest.fixture
@@ -58,6 +58,45 @@ def test_a_picture_without_hands_teaches_absence_alone():
     assert (gradient > 0).all()
 
 
+def said_of_parts(batch, value=0.0):
+    """What says `value` of every joint everywhere, with no offset; for 6 x 8 places of 16 px."""
+    said = torch.zeros(len(batch), 50, 63)
+    said[..., :21] = value
+    return said.requires_grad_()
+
+
+def test_each_joint_is_looked_for_at_its_own_place_and_nowhere_else(batch):
+    said = said_of_parts(batch)
+    part_loss(said, (6, 8), batch).backward()
+    gradient = said.grad[0, :48, :21].reshape(6, 8, 21)
+    for joint, (x, y) in enumerate(batch.joints_2d[0, 0]):
+        column, row = round(float((x + 0.5) / 16 - 0.5)), round(float((y + 0.5) / 16 - 0.5))
+        raised = torch.nonzero(gradient[:, :, joint] < 0).tolist()
+        inside = 0 <= row < 6 and 0 <= column < 8
+        assert raised == ([[row, column]] if inside else [])
+    assert (said.grad[:, 48:] == 0).all(), "coarser maps have no part in it"
+
+
+def test_an_exact_answer_about_the_parts_costs_nothing():
+    batch = collate([sample([0])])
+    said = said_of_parts(batch, -12.0).detach()
+    at = (batch.joints_2d[0, 0] + 0.5) / 16 - 0.5
+    own = at.round().long()
+    for joint in range(21):
+        place = said[0, own[joint, 1] * 8 + own[joint, 0]]
+        place[joint] = 12.0
+        place[21 + 2 * joint : 23 + 2 * joint] = at[joint] - own[joint]
+    assert part_loss(said, (6, 8), batch) < 1e-3
+    assert part_loss(said_of_parts(batch, -12.0), (6, 8), batch) > 5
+
+
+def test_pictures_with_unlabelled_joints_teach_no_absence(batch):
+    batch.joints_2d_weight[0, 0] = 0
+    said = said_of_parts(batch)
+    part_loss(said, (6, 8), batch).backward()
+    assert (said.grad[0] == 0).all() and (said.grad[1, :48, :21] > 0).any()
+
+
 def test_several_places_learn_a_hand_and_their_boxes_move_towards_it(batch):
     said = places(batch)
     loss, terms = dense_losses(said, DenseHead(8), batch, LossWeights())
@@ -76,7 +115,7 @@ def test_a_hand_is_learned_by_heart_from_the_places():
     step = training(STAGE, network)
     batch = collate([sample([0])])
     optimizer = torch.optim.Adam([p for p in step.parameters() if p.requires_grad], 1e-2)
-    for number in range(120):
+    for number in range(200):
         loss, terms = step(batch)
         if not number:
             first = terms
