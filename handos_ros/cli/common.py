@@ -122,11 +122,13 @@ class Interruption:
         self.asked = True
 
 
-def progress(total: int | None, unit: str, *, description: str = "") -> Any:
-    """A tqdm bar with rate and time left on standard error; none where that is no terminal."""
+def progress(total: int | None, unit: str, *, description: str = "", quiet: bool = False) -> Any:
+    """A tqdm bar with rate and time left on standard error; none where that is no terminal, or if `quiet`."""
     from tqdm import tqdm
 
-    return tqdm(total=total, unit=unit, desc=description, dynamic_ncols=True, disable=None, leave=False)
+    return tqdm(
+        total=total, unit=unit, desc=description, dynamic_ncols=True, disable=quiet or None, leave=False
+    )
 
 
 def complain(message: object) -> None:

@@ -15,17 +15,14 @@ if TYPE_CHECKING:
     from handos_ros.learning.synthesis.generator import SyntheticHands
 
 _AT_ONCE = 16
+_SEED, _COUNT = 0, 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="folder to make")
-    parser.add_argument(
-        "--count", type=values.positive, default=100, metavar="N", help="pictures (default: 100)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="same seed, same pictures (default: 0)"
-    )
+    parser.add_argument("--count", type=values.positive, metavar="N", help=f"pictures (default: {_COUNT})")
+    parser.add_argument("--seed", type=int, metavar="S", help=f"same seed, same pictures (default: {_SEED})")
     parser.add_argument(
         "--test-set", action="store_true", help="render the fixed test set instead (its own seed and count)"
     )
@@ -41,10 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hand-model", default="anny", metavar="NAME|FILE", help="(default: anny)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
+    parser.set_defaults(parser=parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Render and write; the folder appears when it is whole."""
+    for name in ("seed", "count"):
+        if args.test_set and getattr(args, name) is not None:
+            args.parser.error(f"argument --{name}: not with --test-set, which has its own")
     from handos_ros.files.atomic import refuse_existing, whole
 
     refuse_existing(args.output, overwrite=args.overwrite)
@@ -55,7 +56,10 @@ def run(args: argparse.Namespace) -> int:
     from handos_ros.learning.synthesis.generator import SynthesisConfig, SyntheticHands
     from handos_ros.learning.synthesis.writer import write_samples
 
-    seed, count = (testset.SEED, testset.COUNT) if args.test_set else (args.seed, args.count)
+    seed = _SEED if args.seed is None else args.seed
+    count = args.count or _COUNT
+    if args.test_set:
+        seed, count = testset.SEED, testset.COUNT
     config = SynthesisConfig(backgrounds=args.backgrounds)
     if sizes is not None:
         config = SynthesisConfig(sizes=sizes, backgrounds=args.backgrounds)

@@ -12,16 +12,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handos_ros.cli import values
+from handos_ros.cli.common import progress
 
 if TYPE_CHECKING:
     from handos_ros.learning.training.config import TrainingConfig
 
+_WITH_PACK = ("config", "pack", "megabytes", "initial", "quiet", "parser")
+"""All others are about training."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `handos train`."""
-    parser.add_argument("config", metavar="CONFIG", help="YAML file of the run (see docs/training.md)")
     parser.add_argument(
-        "-o", "--output", required=True, metavar="DIR", help="checkpoints, metrics and weights go there"
+        "config",
+        metavar="CONFIG",
+        help="YAML file of the run, or the name of a recipe that comes with the package, such as handos_lite "
+        "(see docs/training.md)",
+    )
+    results = parser.add_mutually_exclusive_group(required=True)
+    results.add_argument("-o", "--output", metavar="DIR", help="checkpoints, metrics and weights go there")
+    results.add_argument(
+        "--pack",
+        metavar="DIR",
+        help="do not train: write the run with small copies of its pictures, for a machine without the data",
+    )
+    parser.add_argument(
+        "--megabytes",
+        type=values.amount,
+        metavar="MB",
+        help="with --pack: all of it takes at most so much (default: 30)",
     )
     parser.add_argument(
         "--minutes",
@@ -51,13 +70,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--hand-model", metavar="FILE", help="your own MANO file, where the network needs it")
     parser.add_argument(
-        "--dry-run", action="store_true", help="check every source, one batch and one step, then end"
+        "--dry-run", action="store_true", help="check every source, take one step of every stage, then end"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(parser=parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; 0 also when `--minutes` ended it, since the next call goes on."""
+    _check_words(args)
     from handos_ros.errors import HandosError, ModelError
 
     try:
@@ -75,6 +96,9 @@ def run(args: argparse.Namespace) -> int:
     if args.initial:
         config = replace(config, initial=args.initial)
     wanted = load_config(config.network).hand_model
+    if args.pack:
+        _pack(config, args, "" if wanted != "mano" else " --hand-model MANO_RIGHT.pkl")
+        return 0
     if wanted == "mano" and not args.hand_model:
         raise ModelError(f"{config.network} predicts MANO's mesh: give your own MANO file with --hand-model")
     hand_model = load_hand_model(args.hand_model or wanted)
@@ -111,6 +135,30 @@ def run(args: argparse.Namespace) -> int:
         state = "finished" if finished else "stopped; the same command goes on from its checkpoint"
         print(f"{state}: {Path(args.output) / 'weights.safetensors'}")
     return 0
+
+
+def _check_words(args: argparse.Namespace) -> None:
+    """End the program where an option would be of no use."""
+    if args.megabytes is not None and not args.pack:
+        args.parser.error("argument --megabytes: only with --pack")
+    for name, value in vars(args).items():
+        if args.pack and name not in _WITH_PACK and value != args.parser.get_default(name):
+            args.parser.error(f"argument --{name.replace('_', '-')}: not with --pack, which does not train")
+
+
+def _pack(config: TrainingConfig, args: argparse.Namespace, words: str) -> None:
+    """Write the folder and say what to do with it; `words` are what the network needs there besides."""
+    from handos_ros.learning.training.packing import MEGABYTE, Pack
+
+    pack = Pack(config)
+    with progress(pack.pictures, "picture", quiet=args.quiet) as bar:
+        packed = pack.write(args.pack, megabytes=args.megabytes or 30, advance=bar.update)
+    print(f"{args.pack}: {packed.size / MEGABYTE:.1f} MB, {packed.pictures} pictures")
+    for album in pack.albums:
+        side = round(album.long_side * packed.rung.factor)
+        print(f"  {album.name}: {len(album.files)}, at most {side} px, JPEG quality {packed.rung.quality}")
+    run = Path(args.pack) / "run.yaml"
+    print(f"on the other machine: handos train {run} -o RUN{words} --minutes 9")
 
 
 def _with_mano(config: TrainingConfig, path: str) -> TrainingConfig:

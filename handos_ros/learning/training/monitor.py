@@ -36,8 +36,7 @@ class Monitor:
         self.hand_model = hand_model
         self.dataset = CocoKeypoints(config.annotations, config.images or None)
         entries = self.dataset.entries
-        count = min(config.pictures, len(entries))
-        self.entries = [entries[number * len(entries) // count] for number in range(count)]
+        self.entries = [entries[number] for number in evenly(len(entries), config.pictures)]
         for entry in self.entries:
             # Said now: a picture that cannot be read later would only be left out of the scores.
             if not (self.dataset.folder / entry.file_name).is_file():
@@ -71,3 +70,9 @@ def monitor_from(config: MonitorConfig | None, hand_model: HandModel) -> Monitor
     if config is None or not Path(config.annotations).is_file():
         return None
     return Monitor(config, hand_model)
+
+
+def evenly(total: int, at_most: int) -> list[int]:
+    """At most so many of the numbers 0 to `total` - 1, spread evenly."""
+    count = min(at_most, total)
+    return [number * total // count for number in range(count)]

@@ -48,3 +48,11 @@ def test_refusals_name_the_matter(folder, tmp_path, capsys):
         main(["synth", "-o", str(tmp_path / "x"), "--size", "big"])
     assert "argument --size: 'big' is no size such as 1280x720" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("option", ["--seed", "--count"])
+def test_the_test_set_has_its_own_seed_and_count(option, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["synth", "-o", str(tmp_path / "x"), "--test-set", option, "5"])
+    assert f"argument {option}: not with --test-set" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
