@@ -62,9 +62,9 @@ class StageConfig:
         kinds: only sources of these kinds; empty for all.
         sizes: (height, width) in px of the network pictures; each step draws one.
         detector: whether the detector learns. It is frozen in every other stage.
-        dense: the detector learns up to its encoder alone, from every place of the maps that lies in a
-            hand: several times as fast, for the beginning. Its queries and the decoder wait for a later
-            stage.
+        dense: the detector's encoder learns from every place of the maps that lies in a hand. With
+            `decoder: none` the detector's queries wait for a later stage: several times as fast, for the
+            beginning. Otherwise both learn.
         decoder: `none`, `2d` (all layers over joint queries alone, as HandOS's first stage) or `full`.
         augmentation: how photographs are varied, where it differs from `Augmentation`'s own fields.
         learning_rate: at its height.
@@ -90,8 +90,8 @@ class StageConfig:
     def __post_init__(self) -> None:
         if self.decoder not in ("none", "2d", "full"):
             raise DataError(f"stage {self.name}: decoder is {self.decoder!r}; known are none, 2d, full")
-        if self.dense and (not self.detector or self.decoder != "none"):
-            raise DataError(f"stage {self.name}: dense needs `detector: true` and `decoder: none`")
+        if self.dense and not self.detector:
+            raise DataError(f"stage {self.name}: dense needs `detector: true`")
         if not self.detector and self.decoder == "none":
             raise DataError(f"stage {self.name}: neither the detector nor the decoder learns")
         if self.steps < 1 or self.batch < 1 or not 0 <= self.decay <= 1:

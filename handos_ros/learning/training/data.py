@@ -73,6 +73,7 @@ class Mixture(Dataset):
         )
         self.shares = shares / shares.sum()
         self.number = config.stages.index(stage)
+        self._queries_learn = stage.detector and not (stage.dense and stage.decoder == "none")
         try:
             self.augmentation = Augmentation(mirror=config.mirror, **stage.augmentation)
         except TypeError as error:
@@ -111,7 +112,7 @@ class Mixture(Dataset):
                 sample = mosaic(four, augmentation, rng)
             else:
                 sample = augmentation(source[int(rng.integers(len(source)))], rng)
-            if sample.exhaustive or self.stage.dense or not self.stage.detector:
+            if sample.exhaustive or not self._queries_learn:
                 return sample
         # Nothing is known of what is unlabelled, so nothing of the picture is shown.
         return replace(sample, image=np.zeros_like(sample.image), exhaustive=True).select([])

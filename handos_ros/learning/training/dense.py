@@ -65,9 +65,12 @@ class DenseHead(nn.Module):
 
 
 def dense_losses(
-    places: Places, head: DenseHead, batch: Batch, weights: LossWeights
+    places: Places, head: DenseHead, batch: Batch, weights: LossWeights, *, choosing: bool = True
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss to minimise and its parts, detached, by name.
+
+    Without `choosing` the scores and boxes are left to the detector's own losses, which want one place for
+    each hand, not several.
 
     A place is taught to score its box's IoU with the hand (varifocal loss, arXiv 2008.13367); places
     without a hand are taught 0, but not in pictures whose labels are not exhaustive.
@@ -98,9 +101,11 @@ def dense_losses(
     )
     right_side = masked_mean(side, targets.handedness >= 0)
     here = part_loss(head.parts(places.features), places.finest, batch)
-    total = detector + SIDE_WEIGHT * right_side + PARTS_WEIGHT * here + weighted_sum(parts, weights)
-    terms = {"detector": detector, "score": score, "iou": iou.sum() / count, **parts}
-    terms.update(side=right_side, parts=here)
+    total = SIDE_WEIGHT * right_side + PARTS_WEIGHT * here + weighted_sum(parts, weights)
+    terms = {"iou": iou.sum() / count, **parts, "side": right_side, "parts": here}
+    if choosing:
+        total = total + detector
+        terms.update(detector=detector, score=score)
     return total, {name: value.detach() for name, value in terms.items()}
 
 

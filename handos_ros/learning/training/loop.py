@@ -139,7 +139,8 @@ class _Trainer:
         ).to(self.device)
         self.stage, self.step, self.total = 0, 0, 0
         self.optimizer: torch.optim.Optimizer | None = None
-        self.dense: nn.Module | None = None
+        self.dense: dict[str, Tensor] | None = None
+        self.head: nn.Module | None = None
         self.loaded: dict[str, Any] | None = None
         if resumes:
             self._resume()
@@ -161,6 +162,7 @@ class _Trainer:
                         finished = False
                         break
                     self.step = 0
+                    self.dense = None if self.head is None else self.head.state_dict()
                     if number + 1 < len(self.config.stages):
                         self.stage, self.optimizer = number + 1, None
         finally:
@@ -172,14 +174,16 @@ class _Trainer:
         self.network.detector.freeze(not stage.detector)
         self.network.train()
         module = StageStep(self.network, self.config, stage, self.mesh).to(self.device)
-        self.dense = module.dense
+        if module.dense is not None and self.dense is not None:
+            # What the stage before has learned, also where that was in another process.
+            module.dense.load_state_dict(self.dense)
+        self.dense = None
+        self.head = module.dense
         self.optimizer = _optimizer(module, self.config, stage)
         if self.loaded is not None:
             try:
                 self.optimizer.load_state_dict(self.loaded["optimizer"])
-                if self.dense is not None:
-                    self.dense.load_state_dict(self.loaded["dense"])
-            except (ValueError, KeyError, RuntimeError) as error:
+            except ValueError as error:
                 folder = self.run.output / "checkpoints"
                 raise DataError(f"{folder}: stage {stage.name} learned other things: {error}") from None
             self.loaded = None
@@ -261,7 +265,7 @@ class _Trainer:
 
     def _measures(self, stage: StageConfig) -> bool:
         """Whether the network says anything yet that can be measured."""
-        return self.run.evaluate is not None and not stage.dense
+        return self.run.evaluate is not None and not (stage.dense and stage.decoder == "none")
 
     def _evaluate(self, log: _Log) -> None:
         assert self.run.evaluate is not None
@@ -281,7 +285,7 @@ class _Trainer:
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": None if stage_done else self.optimizer.state_dict(),
-            "dense": None if stage_done or self.dense is None else self.dense.state_dict(),
+            "dense": None if self.head is None else self.head.state_dict(),
         }
         save_checkpoint(self.run.output / "checkpoints", self.total, state)
         save_weights(self.average.module, self.run.output / "weights.safetensors", hand_model=self.hand_model)
@@ -305,6 +309,7 @@ class _Trainer:
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
             self.stage, self.step, self.total = state["stage"], state["step"], state["total"]
+            self.dense = state["dense"]
         except (KeyError, RuntimeError) as error:
             raise DataError(f"{folder}: the checkpoint does not fit this network: {error}") from None
         self.loaded = state if state["optimizer"] is not None else None

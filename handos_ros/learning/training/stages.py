@@ -37,7 +37,7 @@ class StageStep(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to minimise and its parts, detached, by name."""
-        if self.dense is not None:
+        if self.dense is not None and self.stage.decoder == "none":
             places = self.network.detector.places(batch.images)
             return dense_losses(places, self.dense, batch, self.config.losses)
         labels = None
@@ -49,6 +49,10 @@ class StageStep(nn.Module):
         if seen.losses is not None:
             terms["detector"] = torch.stack(list(seen.losses.values())).sum()
             total = total + terms["detector"]
+        if self.dense is not None:
+            loss, parts = dense_losses(seen.places, self.dense, batch, self.config.losses, choosing=False)
+            total = total + loss
+            terms.update({f"dense/{name}": value for name, value in parts.items()})
         if self.stage.decoder != "none":
             loss, parts = self._decoder(seen, batch)
             total = total + loss

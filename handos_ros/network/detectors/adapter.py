@@ -24,37 +24,6 @@ from handos_ros.network.config import DetectorConfig
 
 
 @dataclass
-class DetectorOutput:
-    """One batch seen by the detector: B pictures, Q queries.
-
-    Attributes:
-        features: the encoder's maps F^e, finest first, each (B, C, h, w).
-        masks: for each of these (B, h, w), True where the picture is, False in its padding; None where
-            nothing was padded.
-        backbone: the backbone's four maps, finest first, each (B, C_i, h_i, w_i).
-        q_first: (B, Q, D) queries entering the detector's decoder (Q_0).
-        q_last: (B, Q, D) queries leaving it.
-        boxes: (B, Q, 4) centre x, centre y, width, height, fractions of the padded picture.
-        logits: (B, Q) of "hand".
-        losses: the detector's own training losses by name, weighted; None where no labels were given.
-    """
-
-    features: list[Tensor]
-    masks: list[Tensor] | None
-    backbone: list[Tensor]
-    q_first: Tensor
-    q_last: Tensor
-    boxes: Tensor
-    logits: Tensor
-    losses: dict[str, Tensor] | None = None
-
-    @property
-    def scores(self) -> Tensor:
-        """(B, Q), 0 to 1."""
-        return self.logits.sigmoid()
-
-
-@dataclass
 class Places:
     """What the detector's encoder says at each of the P places of its maps, before queries are chosen.
 
@@ -69,6 +38,40 @@ class Places:
     boxes: Tensor
     logits: Tensor
     finest: tuple[int, int]
+
+
+@dataclass
+class DetectorOutput:
+    """One batch seen by the detector: B pictures, Q queries.
+
+    Attributes:
+        features: the encoder's maps F^e, finest first, each (B, C, h, w).
+        masks: for each of these (B, h, w), True where the picture is, False in its padding; None where
+            nothing was padded.
+        backbone: the backbone's four maps, finest first, each (B, C_i, h_i, w_i).
+        q_first: (B, Q, D) queries entering the detector's decoder (Q_0).
+        q_last: (B, Q, D) queries leaving it.
+        boxes: (B, Q, 4) centre x, centre y, width, height, fractions of the padded picture.
+        logits: (B, Q) of "hand".
+        losses: the detector's own training losses by name, weighted; None where no labels were given.
+        places: what its encoder said, before candidates were chosen; None where no labels were given, or
+            where the detector does not say.
+    """
+
+    features: list[Tensor]
+    masks: list[Tensor] | None
+    backbone: list[Tensor]
+    q_first: Tensor
+    q_last: Tensor
+    boxes: Tensor
+    logits: Tensor
+    losses: dict[str, Tensor] | None = None
+    places: Places | None = None
+
+    @property
+    def scores(self) -> Tensor:
+        """(B, Q), 0 to 1."""
+        return self.logits.sigmoid()
 
 
 class DetectorAdapter(nn.Module, ABC):
@@ -93,6 +96,8 @@ class DetectorAdapter(nn.Module, ABC):
         self.model = self._load(config) if pretrained and config.pretrained else self._build(config)
         self._seen: dict[str, Any] = {}
         self._decoder().register_forward_pre_hook(self._see_decoder, with_kwargs=True)
+        if hasattr(self.model.model, "enc_score_head"):
+            self.model.model.enc_output.register_forward_hook(self._see_places)
         for number, stage in enumerate(self._stages()):
             # A partial of a method, not a lambda: a copy of the adapter must watch its own modules.
             stage.register_forward_hook(partial(self._see_stage, number))
@@ -134,10 +139,10 @@ class DetectorAdapter(nn.Module, ABC):
             model: nn.Module = model_class(config_class(**config.settings))
         except (TypeError, ValueError, KeyError, AttributeError, StrictDataclassError) as error:
             raise ModelError(f"detector.settings do not make a {config.kind}: {_one_line(error)}") from None
-        # transformers begins all convolutions with a deviation of 0.02, as if weights were to follow. Under
-        # batch norms a step then turns such small weights by several percent, and learning stays noise.
+        # transformers begins all convolutions with a deviation of 0.02, as if weights were to follow. Those
+        # under batch norms, which have no bias, a step would turn by several percent: learning stays noise.
         for module in model.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and module.bias is None:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         return model
 
@@ -278,6 +283,13 @@ class DetectorAdapter(nn.Module, ABC):
             self._logits(output)[:, -queries:],
             output.loss_dict if labels is not None else None,
         )
+        if labels is not None and "places" in seen:
+            result.places = Places(
+                seen["places"],
+                output.enc_outputs_coord_logits.sigmoid(),
+                output.enc_outputs_class.amax(-1),
+                shapes[0],
+            )
         return self._best(result)
 
     def _check_size(self, height: int, width: int) -> None:
@@ -301,13 +313,16 @@ class DetectorAdapter(nn.Module, ABC):
         take = lambda t: t.gather(1, rows.expand(-1, -1, t.shape[2]))  # noqa: E731
         return DetectorOutput(
             output.features, output.masks, output.backbone, take(output.q_first), take(output.q_last),
-            take(output.boxes), output.logits.gather(1, index), output.losses,
+            take(output.boxes), output.logits.gather(1, index), output.losses, output.places,
         )  # fmt: skip
 
     def _see_decoder(self, _module: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
         self._seen["maps"] = kwargs[self.map_argument]
         self._seen["shapes"] = kwargs["spatial_shapes_list"]
         self._seen["q_first"] = kwargs["inputs_embeds"]
+
+    def _see_places(self, _module: nn.Module, _args: Any, output: Any) -> None:
+        self._seen["places"] = output
 
     def _see_stage(self, number: int, _module: nn.Module, _args: Any, output: Any) -> None:
         self._seen[f"stage{number}"] = output

@@ -154,6 +154,17 @@ def test_a_detector_that_reads_words_is_refused_by_name():
         tiny_network("grounding_dino").detector.places(pictures())
 
 
-def test_a_dense_stage_that_wants_a_decoder_is_refused():
-    with pytest.raises(DataError, match="dense needs `detector: true` and `decoder: none`"):
-        StageConfig("dense", 1, detector=True, dense=True, decoder="full")
+def test_a_dense_stage_whose_detector_is_frozen_is_refused():
+    with pytest.raises(DataError, match="dense needs `detector: true`"):
+        StageConfig("dense", 1, dense=True)
+
+
+def test_places_and_queries_may_learn_together():
+    network = tiny_network(frozen=False)
+    step = training(StageConfig("both", 1, detector=True, dense=True), network)
+    loss, terms = step(collate([sample([0])]))
+    loss.backward()
+    assert {"detector", "joints_2d", "dense/joints_2d", "dense/parts", "dense/side"} <= terms.keys()
+    assert "dense/score" not in terms, "scores are the detector's: one place for each hand"
+    queries = network.detector.model.model.decoder.parameters()
+    assert step.dense.out.weight.grad.any() and any(p.grad is not None and p.grad.any() for p in queries)
