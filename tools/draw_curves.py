@@ -1,0 +1,85 @@
+"""Draw the curves of a training run from its metrics.jsonl, as docs/training.md shows them.
+
+python tools/draw_curves.py RUN -o curves.png       # needs matplotlib
+"""
+
+import argparse
+import itertools
+import json
+from pathlib import Path
+
+PANELS = {
+    "joints and mesh in training, of the hand's size or in 0.1 m": (
+        "joints_2d", "dense/joints_2d", "joints_proj", "joints_3d", "vertices",
+    ),
+    "detector in training": ("iou", "dense/iou", "side", "dense/side", "parts", "dense/parts"),
+    "photographs kept out of training": (
+        "eval/real/recall", "eval/real/precision", "eval/real/pck@0.1", "eval/real/pck@0.2",
+        "eval/real/side_accuracy",
+    ),
+    "rendered hands kept out of training, mm": ("eval/synthetic/pa_mpjpe_proper_mm",),
+}  # fmt: skip
+SMOOTHING = 8
+"""Lines of the log that make one point of a training curve."""
+
+
+def read(run: Path) -> list[dict]:
+    """The log's lines in order; of steps that were taken twice after an interruption, the later."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    kept: list[dict] = []
+    for row in rows:
+        while kept and kept[-1]["step"] > row["step"]:
+            kept.pop()
+        kept.append(row)
+    return kept
+
+
+def curve(rows: list[dict], name: str) -> tuple[list[float], list[float]]:
+    """Steps and values of one metric, smoothed unless it is a measurement."""
+    found = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+    size = 1 if name.startswith("eval/") else SMOOTHING
+    groups = [found[i : i + size] for i in range(0, len(found), size)]
+    return (
+        [sum(s for s, _ in group) / len(group) for group in groups],
+        [sum(v for _, v in group) / len(group) for group in groups],
+    )
+
+
+def draw(rows: list[dict], output: Path) -> None:
+    """One panel for each group of metrics, stages as vertical lines."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 2, figsize=(11, 7), constrained_layout=True)
+    changes = [b for a, b in itertools.pairwise(rows) if a["stage"] != b["stage"]]
+    for panel, (title, names) in zip(axes.flat, PANELS.items(), strict=True):
+        for name in names:
+            steps, values = curve(rows, name)
+            if steps:
+                panel.plot(steps, values, ".-", markersize=3, label=name.removeprefix("eval/"))
+        for row in changes:
+            panel.axvline(row["step"], color="grey", linewidth=0.8, linestyle=":")
+            panel.text(row["step"], 1.0, row["stage"], transform=panel.get_xaxis_transform(), fontsize=8)
+        panel.set_xlim(0, rows[-1]["step"])
+        panel.set_ylim(bottom=0)
+        panel.set_title(title, fontsize=10, pad=14)
+        panel.set_xlabel("step", fontsize=8)
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(fontsize=8)
+        panel.grid(alpha=0.3)
+    figure.savefig(output, dpi=90)
+
+
+def main() -> None:
+    """Read and draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="folder of `handos train`")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="a png or svg")
+    arguments = parser.parse_args()
+    draw(read(arguments.run), arguments.output)
+
+
+if __name__ == "__main__":
+    main()
