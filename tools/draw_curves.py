@@ -17,7 +17,9 @@ PANELS = {
         "eval/real/recall", "eval/real/precision", "eval/real/pck@0.1", "eval/real/pck@0.2",
         "eval/real/side_accuracy",
     ),
-    "rendered hands kept out of training, mm": ("eval/synthetic/pa_mpjpe_mm", "eval/synthetic/pa_mpvpe_mm", "eval/synthetic/mpjpe_mm"),
+    "rendered hands kept out of training, mm": (
+        "eval/synthetic/pa_mpjpe_mm", "eval/synthetic/pa_mpvpe_mm", "eval/synthetic/mpjpe_mm",
+    ),
 }  # fmt: skip
 SMOOTHING = 8
 """Lines of the log that make one point of a training curve."""

@@ -126,7 +126,7 @@ class _Trainer:
         torch.manual_seed(config.seed)
         self.network = HandosNetwork(load_config(config.network), hand_model, frozen=False).to(self.device)
         # Convolutions and norms over several pictures run a third faster so, on CPUs and on tensor cores.
-        self.network.to(memory_format=torch.channels_last)
+        nn.utils.convert_conv2d_weight_memory_format(self.network, torch.channels_last)
         self._check_sizes()
         resumes = newest_checkpoint(run.output / "checkpoints") is not None
         if config.initial and not resumes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from handos_ros.errors import ModelError
 from handos_ros.learning.sample import Batch
 from handos_ros.learning.training.assignment import overlap, simota
 from handos_ros.learning.training.config import StageConfig, TrainingConfig
@@ -50,6 +51,10 @@ class StageStep(nn.Module):
             terms["detector"] = torch.stack(list(seen.losses.values())).sum()
             total = total + terms["detector"]
         if self.dense is not None:
+            if seen.places is None:
+                raise ModelError(
+                    f"{self.config.network}'s detector cannot learn from places: leave out `dense`"
+                )
             loss, parts = dense_losses(seen.places, self.dense, batch, self.config.losses, choosing=False)
             total = total + loss
             terms.update({f"dense/{name}": value for name, value in parts.items()})

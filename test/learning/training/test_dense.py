@@ -150,8 +150,11 @@ def test_queries_are_chosen_among_the_places(kind):
 
 
 def test_a_detector_that_reads_words_is_refused_by_name():
+    network = tiny_network("grounding_dino", frozen=False)
     with pytest.raises(ModelError, match=r"grounding_dino cannot learn from the places.*leave out `dense`"):
-        tiny_network("grounding_dino").detector.places(pictures())
+        network.detector.places(pictures())
+    with pytest.raises(ModelError, match="cannot learn from places: leave out `dense`"):
+        training(StageConfig("both", 1, detector=True, dense=True), network)(collate([sample([0])]))
 
 
 def test_a_dense_stage_whose_detector_is_frozen_is_refused():
