@@ -146,6 +146,8 @@ class TrainingConfig:
         initial: weights to begin with, of the same network configuration: those of a run before, as the
             full model of HandOS begins with those of the 2D model. A run that goes on from its own
             checkpoint does not look at them again.
+        calibrate: when the run has come to its end, shift the detector's scores so that 0.5 is the best
+            place to cut, as measured on so many of its photographs; 0 for not.
         monitor: what the run is measured on as it goes.
     """
 
@@ -163,6 +165,7 @@ class TrainingConfig:
     mosaic: float = 0.15
     mirror: float = 0.5
     initial: str = ""
+    calibrate: int = 0
     monitor: MonitorConfig | None = None
 
     def __post_init__(self) -> None:
@@ -173,6 +176,10 @@ class TrainingConfig:
         for name in ("own_boxes", "mosaic", "mirror"):
             if not 0 <= getattr(self, name) <= 1:
                 raise DataError(f"{name} must be from 0 to 1, got {getattr(self, name):g}")
+        if self.calibrate < 0 or (
+            self.calibrate and not {"coco", "negatives"} & {s.kind for s in self.sources}
+        ):
+            raise DataError("calibrate must not be negative, and needs a source of kind coco or negatives")
         if self.weight_decay < 0 or min(vars(self.losses).values()) < 0:
             raise DataError("weight_decay and the weights of losses must not be negative")
         if len({stage.name for stage in self.stages}) < len(self.stages):

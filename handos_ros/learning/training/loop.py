@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -20,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from handos_ros.errors import DataError
 from handos_ros.files.atomic import naming
 from handos_ros.hand_model.model import HandModel
+from handos_ros.learning.training.calibration import calibrate
 from handos_ros.learning.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from handos_ros.learning.training.config import StageConfig, TrainingConfig
 from handos_ros.learning.training.data import Mixture
@@ -165,6 +167,8 @@ class _Trainer:
                     self.dense = None if self.head is None else self.head.state_dict()
                     if number + 1 < len(self.config.stages):
                         self.stage, self.optimizer = number + 1, None
+            if finished and self.config.calibrate and not self.rank:
+                self._calibrate()
         finally:
             if self.world > 1:
                 torch.distributed.destroy_process_group()
@@ -262,6 +266,12 @@ class _Trainer:
             if parameters:
                 norms.append(nn.utils.clip_grad_norm_(parameters, self.config.clip))
         return torch.stack(norms).norm()
+
+    def _calibrate(self) -> None:
+        """The weights file of the end; checkpoints keep what was learned."""
+        network = copy.deepcopy(self.average.module).eval()
+        calibrate(network, self.hand_model, self.config)
+        save_weights(network, self.run.output / "weights.safetensors", hand_model=self.hand_model)
 
     def _measures(self, stage: StageConfig) -> bool:
         """Whether the network says anything yet that can be measured."""

@@ -175,6 +175,19 @@ class DetectorAdapter(nn.Module, ABC):
         """As of any module, but a frozen detector stays in evaluation mode."""
         return super().train(mode and not self._frozen)
 
+    def shift_scores(self, by: float) -> None:
+        """Add `by` to every logit of "hand" that is given out.
+
+        Raises:
+            ModelError: if the detector has no bias that does that: it compares maps with words.
+        """
+        heads = getattr(self._decoder(), "class_embed", None)
+        bias = getattr(heads[-1], "bias", None) if heads is not None else None
+        if bias is None:
+            raise ModelError(f"the scores of a {self.config.kind} cannot be shifted; leave out `calibrate`")
+        with torch.no_grad():
+            bias += by
+
     def compile_maps(self) -> None:
         """Have torch compile what makes the maps, at its first use for every size of picture."""
         for part in ("backbone", "encoder"):

@@ -1,0 +1,91 @@
+"""What a score of 0.5 means: the detector's scores are shifted so that it is the best place to cut.
+
+Detectors that learn to score the overlap of their box (varifocal loss) give low scores while boxes are
+still rough, lower than any threshold that a user would choose. The order of candidates is left as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from handos_ros.hand_model.model import HandModel
+from handos_ros.inference.pipeline import Pipeline
+from handos_ros.inference.torch_backend import TorchBackend
+from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
+from handos_ros.learning.evaluation.detection import match_greedily
+from handos_ros.learning.sample import Sample
+from handos_ros.learning.training.config import TrainingConfig
+from handos_ros.learning.training.data import Negatives
+from handos_ros.learning.training.monitor import evenly
+from handos_ros.network.handos import HandosNetwork
+
+LEAST_SCORE = 0.02
+"""Candidates below are not looked at; the threshold is never lower."""
+Picture = Callable[[], Sample]
+
+
+def calibrate(network: HandosNetwork, hand_model: HandModel, config: TrainingConfig) -> float | None:
+    """Shift the scores of a network in evaluation mode, in place.
+
+    Measured on `config.calibrate` of the run's own photographs with all hands labelled, and a fifth as
+    many of those without hands.
+
+    Returns:
+        The score at which the network was best cut before; None where it found no hand to measure on.
+    """
+    backend = TorchBackend(network, device=str(next(network.parameters()).device))
+    pipeline = Pipeline(backend, hand_model, model_id=network.config.name, min_score=LEAST_SCORE)
+    scores, correct, hands = [], [], 0
+    for picture in _pictures(config):
+        sample = picture()
+        found = pipeline(sample.image, mesh=False)
+        scores.append(found.scores)
+        correct.append(match_greedily(sample.boxes, found.boxes, found.scores) >= 0)
+        hands += len(sample)
+    threshold = best_threshold(np.concatenate(scores), np.concatenate(correct), hands)
+    if threshold is not None:
+        network.detector.shift_scores(-math.log(threshold / (1 - threshold)))
+    return threshold
+
+
+def best_threshold(scores: ArrayLike, correct: ArrayLike, hands: int) -> float | None:
+    """The score from which on candidates are taken for F1 to be highest; None where none is correct.
+
+    Halfway to the next lower candidate, so that those who were measured lie clear of it.
+
+    Args:
+        scores: (D,) of all candidates of all pictures.
+        correct: (D,) bool, whether each found a hand.
+        hands: how many there were.
+    """
+    order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
+    ranked: NDArray[np.float64] = np.asarray(scores, np.float64)[order]
+    hits = np.cumsum(np.asarray(correct, bool)[order])
+    if not len(hits) or not hits[-1]:
+        return None
+    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + hands)
+    # Equal scores cannot be told apart: only the last of them is a place to cut.
+    f1[:-1][ranked[:-1] == ranked[1:]] = 0
+    last = int(f1.argmax())
+    below = ranked[last + 1] if last + 1 < len(ranked) else 0.0
+    return float(np.clip((ranked[last] + below) / 2, LEAST_SCORE, 1 - LEAST_SCORE))
+
+
+def _pictures(config: TrainingConfig) -> list[Picture]:
+    found: list[Picture] = []
+    for source in config.sources:
+        if source.kind == "coco":
+            photographs = CocoKeypoints(source.annotations, source.images or None)
+            complete = [i for i, entry in enumerate(photographs.entries) if entry.labels.exhaustive]
+            for i in evenly(len(complete), config.calibrate):
+                found.append(partial(photographs.__getitem__, complete[i]))
+        elif source.kind == "negatives":
+            empty = Negatives(source.images, source.exclude)
+            for i in evenly(len(empty), math.ceil(config.calibrate / 5)):
+                found.append(partial(empty.__getitem__, i))
+    return found
