@@ -7,6 +7,7 @@ half the size, and nothing whose range half precision would cut.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,16 @@ def save_weights(
 
 
 def load_weights(network: HandosNetwork, path: str | Path) -> None:
-    """Fill a network from a file made for the same configuration.
+    """Fill a network from a file made for the same configuration, at whatever size of picture.
 
     Raises:
         ModelError: naming the file and the first thing that does not fit.
     """
     path = Path(path)
     config, metadata, state = _read(path)
-    if config_to_dict(config) != config_to_dict(network.config):
-        ours, theirs = config_to_dict(network.config), config_to_dict(config)
+    if not same_weights(config, network.config):
+        theirs = config_to_dict(replace(config, long_side=network.config.long_side))
+        ours = config_to_dict(network.config)
         raise ModelError(f"{path}: made for another configuration: {_difference(theirs, ours)}")
     wanted = _state(network)
     for name in wanted:
@@ -82,6 +84,11 @@ def load_weights(network: HandosNetwork, path: str | Path) -> None:
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(state[name])
+
+
+def same_weights(first: HandosConfig, second: HandosConfig) -> bool:
+    """Whether weights of the one fit the other: no weight depends on the size of the network's picture."""
+    return config_to_dict(replace(first, long_side=second.long_side)) == config_to_dict(second)
 
 
 def load_network(path: str | Path, *, hand_model: HandModel | None = None) -> tuple[HandosNetwork, HandModel]:

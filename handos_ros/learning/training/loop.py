@@ -29,7 +29,7 @@ from handos_ros.learning.training.losses import MeshTopology
 from handos_ros.learning.training.stages import StageStep
 from handos_ros.network.config import config_from_dict, config_to_dict, load_config
 from handos_ros.network.handos import HandosNetwork
-from handos_ros.network.weights import load_weights, save_weights
+from handos_ros.network.weights import load_weights, same_weights, save_weights
 
 
 @dataclass
@@ -304,7 +304,7 @@ class _Trainer:
         folder = self.run.output / "checkpoints"
         state = load_checkpoint(folder)
         try:
-            if config_from_dict(state["config"]) != self.network.config:
+            if not same_weights(config_from_dict(state["config"]), self.network.config):
                 raise DataError(f"{folder}: the checkpoint is of another network configuration")
             if state["hand_model"] != self.network.hand_model_hash:
                 raise DataError(f"{folder}: the checkpoint is of another hand model")

@@ -200,11 +200,24 @@ def test_the_full_model_begins_with_the_weights_of_the_2d_model(tmp_path):
     assert go(second, tmp_path / "full")[0]
 
 
+def test_a_run_goes_on_for_pictures_of_another_size(config, tmp_path):
+    _, before = go(config, tmp_path / "a", **interrupt_at(3))
+    write_network(tmp_path / "network.yaml", long_side=160)
+    finished, state = go(config, tmp_path / "a")
+    assert finished and state["config"]["long_side"] == 160 != before["config"]["long_side"]
+    # Its weights, too, begin a run for any size.
+    write_network(tmp_path / "network.yaml", long_side=96)
+    weights = str(tmp_path / "a" / "weights.safetensors")
+    assert go(changed(config, initial=weights), tmp_path / "b", minutes=1e-9)[1]["total"] == 0
+
+
 def test_weights_of_another_network_to_begin_with_are_refused(config, tmp_path):
     go(changed(config, stages=config.stages[1:2]), tmp_path / "a")
-    write_network(tmp_path / "network.yaml", long_side=160)
+    write_network(tmp_path / "network.yaml", name="other")
     begun = changed(config, initial=str(tmp_path / "a" / "weights.safetensors"))
-    with pytest.raises(ModelError, match=r"weights\.safetensors: made for another configuration: long_side"):
+    with pytest.raises(
+        ModelError, match=r"weights\.safetensors: made for another configuration: name is 'tiny_d_fine' there"
+    ):
         go(begun, tmp_path / "b")
     with pytest.raises(ModelError, match="nowhere: no such weights file"):
         go(changed(config, initial="nowhere"), tmp_path / "b")
@@ -265,7 +278,7 @@ def test_a_checkpoint_of_another_run_is_named_and_kept(config, tmp_path):
     other = changed(config.stages[1], detector=True)
     with pytest.raises(DataError, match="a/checkpoints: stage joints learned other things"):
         go(changed(config, stages=(config.stages[0], other, config.stages[2])), tmp_path / "a")
-    write_network(tmp_path / "network.yaml", long_side=160)
+    write_network(tmp_path / "network.yaml", name="other")
     with pytest.raises(DataError, match="a/checkpoints: the checkpoint is of another network configuration"):
         go(config, tmp_path / "a")
     assert newest_checkpoint(tmp_path / "a" / "checkpoints") == path
