@@ -1,4 +1,4 @@
-"""The built-in clip: two hands of the hand model, or the discs that the stand-in network takes for hands."""
+"""The built-in clip: two hands of the hand model before a wall."""
 
 from __future__ import annotations
 
@@ -48,20 +48,6 @@ def hands_clip() -> Iterator[NDArray[np.uint8]]:
             points = CAMERA.project(vertices)
             for _ in range(3):  # the drawing is translucent; a hand is not
                 draw_mesh(canvas, points, vertices, model.faces_for(side), _SKIN)
-        yield canvas
-
-
-def discs_clip() -> Iterator[NDArray[np.uint8]]:
-    """(H, W, 3) RGB frames with what `standin.draw_disc` draws: one right, for a while also one left."""
-    from standin import draw_disc
-
-    background = _background()
-    for number in range(FRAMES):
-        t = number / RATE
-        canvas = background.copy()
-        draw_disc(canvas, (420 + 120 * np.sin(t), 240 + 60 * np.cos(1.7 * t)), 130 + 30 * np.sin(t), RIGHT)
-        if 1.5 <= t < 5.0:
-            draw_disc(canvas, (160, 240 + 90 * np.sin(1.3 * t)), 110, LEFT)
         yield canvas
 
 

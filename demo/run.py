@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "demo"), str(ROOT / "test")]
+sys.path.insert(0, str(ROOT / "demo"))
 
 _START_SECONDS = 60.0
 """How long the node may take to load the network and answer the first picture."""
@@ -44,15 +44,8 @@ def main() -> int:
     try:
         from sources import open_source
 
-        missing = _missing_weights()
-        source = open_source(path, discs=bool(missing))
-        if missing:
-            print(f"demo: {missing}")
-            print("demo: so a stand-in network takes its place: it finds magenta and cyan discs, NOT HANDS.")
-            if path is not None:
-                print(f"demo: in {path} it will find nothing, unless there are such discs.")
-            sys.stdout.flush()
-        return _play(source, arguments.output.absolute(), standin=bool(missing))
+        source = open_source(path)
+        return _play(source, arguments.output.absolute())
     except HandosError as error:
         print(f"demo: error: {error}", file=sys.stderr)
         return 1
@@ -68,19 +61,7 @@ def _keep_to_this_machine() -> None:
     os.environ.setdefault("RCUTILS_COLORIZED_OUTPUT", "0")
 
 
-def _missing_weights() -> str:
-    """Why the default network cannot run, empty where its weights are there."""
-    from handos_ros.errors import ModelError
-    from handos_ros.inference.loading import find_weights
-
-    try:
-        find_weights("handos_lite", None)
-    except ModelError as error:
-        return str(error)
-    return ""
-
-
-def _play(source: Any, output: Path, *, standin: bool) -> int:
+def _play(source: Any, output: Path) -> int:
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
@@ -88,7 +69,7 @@ def _play(source: Any, output: Path, *, standin: bool) -> int:
 
     # The signals stay Python's own, so that Ctrl-C comes as KeyboardInterrupt and the node is always ended.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node = _start_node(source, standin)
+    node = _start_node(source)
     recording = None
     status = 0
     try:
@@ -218,14 +199,13 @@ def _nanoseconds(stamp: Any) -> int:
     return stamp.sec * 10**9 + stamp.nanosec
 
 
-def _start_node(source: Any, standin: bool) -> subprocess.Popen:
-    program = [str(ROOT / "demo" / "standin_node.py")] if standin else ["-m", "handos_ros.ros.node"]
+def _start_node(source: Any) -> subprocess.Popen:
     transport = "compressed" if source.compressed else "raw"
     parameters = [f"image_transport:={transport}", f"rectified:={str(source.rectified).lower()}"]
     arguments = [part for parameter in parameters for part in ("-p", parameter)]
     # In a session of its own, so that Ctrl-C reaches the demo alone, which then ends the node in good order.
     return subprocess.Popen(
-        [sys.executable, *program, "--ros-args", *arguments],
+        [sys.executable, "-m", "handos_ros.ros.node", "--ros-args", *arguments],
         start_new_session=True,
         preexec_fn=_die_with_parent,
     )

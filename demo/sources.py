@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from clip import CAMERA, RATE, discs_clip, hands_clip
+from clip import CAMERA, RATE, hands_clip
 from handos_ros.errors import DataError
 from handos_ros.files.bags_reading import BagReader
 from handos_ros.files.bags_topics import cameras, choose, image_topics
@@ -44,14 +44,14 @@ class Source:
     rectified: bool = False
 
 
-def open_source(path: Path | None, *, discs: bool) -> Source:
-    """The source at `path`, or the built-in clip, of discs for the stand-in network.
+def open_source(path: Path | None) -> Source:
+    """The source at `path`, or the built-in clip.
 
     Raises:
         DataError: if there is nothing at `path` that can be played; the message names it.
     """
     if path is None:
-        frames = list((discs_clip if discs else hands_clip)())  # drawn before, so as not to disturb the node
+        frames = list(hands_clip())  # drawn before, so as not to disturb the node
         return Source("the built-in clip", False, RATE, _timed(frames, RATE, CAMERA))
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; INPUT is a video or a ROS 2 bag")

@@ -1,5 +1,6 @@
 """The demo as a user starts it: the node's process, a real stream, what is recorded, nothing left running."""
 
+import itertools
 import os
 import re
 import signal
@@ -9,17 +10,18 @@ import time
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 
 from handos_ros.files.bags_reading import BagReader
 from handos_ros.files.rosmsg import HAND_ARRAY, typestore
-from handos_ros.hands import LEFT, RIGHT
-from standin import draw_disc
 
 pytest.importorskip("rclpy", reason="no ROS 2 in this environment")
 pytest.importorskip("handos_ros.msg", reason="the messages are not built; make test builds them")
-DEMO = [sys.executable, str(Path(__file__).resolve().parents[2] / "demo" / "run.py")]
+FOLDER = Path(__file__).resolve().parents[2] / "demo"
+sys.path.insert(0, str(FOLDER))
+from clip import hands_clip  # noqa: E402
+
+DEMO = [sys.executable, str(FOLDER / "run.py")]
 
 
 @pytest.fixture
@@ -28,17 +30,13 @@ def environment():
     return {**os.environ, "HANDOS_TEST_MARK": f"{os.getpid()}-{time.monotonic_ns()}"}
 
 
-@pytest.fixture
-def discs(tmp_path):
-    """A video of two seconds: a right hand throughout, a left one in its second half."""
-    path = tmp_path / "discs.mp4"
+@pytest.fixture(scope="module")
+def hands(tmp_path_factory):
+    """A video of two seconds: a rendered right hand throughout, a left one in its second half."""
+    path = tmp_path_factory.mktemp("video") / "hands.mp4"
     video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 15, (320, 240))
-    for number in range(30):
-        picture = np.full((240, 320, 3), 90, np.uint8)
-        draw_disc(picture, (210 + number, 120), 80, RIGHT)
-        if number >= 15:
-            draw_disc(picture, (80, 120), 80, LEFT)
-        video.write(picture[..., ::-1])
+    for picture in itertools.islice(hands_clip(), 10, 70, 2):
+        video.write(cv2.resize(picture, (320, 240), interpolation=cv2.INTER_AREA)[..., ::-1])
     video.release()
     return path
 
@@ -55,10 +53,10 @@ def left_running(environment) -> list[str]:
     return found
 
 
-def test_plays_a_video_records_and_ends(discs, tmp_path, environment):
+def test_plays_a_video_records_and_ends(hands, tmp_path, environment):
     output = tmp_path / "output"
     done = subprocess.run(
-        [*DEMO, str(discs), "--output", str(output)],
+        [*DEMO, str(hands), "--output", str(output)],
         env=environment,
         capture_output=True,
         text=True,
@@ -73,17 +71,15 @@ def test_plays_a_video_records_and_ends(discs, tmp_path, environment):
     arrays = [typestore().deserialize_cdr(message.data, HAND_ARRAY) for message in messages]
     assert len(arrays) == answered
     assert arrays[0].width == 320 and arrays[0].height == 240
-    if "stand-in" in done.stdout:
-        assert [hand.handedness for hand in arrays[0].hands] == [RIGHT]
-        assert sorted(hand.handedness for hand in arrays[-1].hands) == [LEFT, RIGHT]
+    assert sum(len(array.hands) > 0 for array in arrays) > len(arrays) / 2
     video = cv2.VideoCapture(str(output / "overlay.mp4"))
     assert video.get(cv2.CAP_PROP_FPS) == 15 and 25 <= video.get(cv2.CAP_PROP_FRAME_COUNT) <= 30
 
 
-def test_ctrl_c_keeps_what_was_recorded_and_leaves_nothing_running(discs, tmp_path, environment):
+def test_ctrl_c_keeps_what_was_recorded_and_leaves_nothing_running(hands, tmp_path, environment):
     output = tmp_path / "output"
     demo = subprocess.Popen(
-        [*DEMO, str(discs), "--output", str(output)], env=environment, stdout=subprocess.PIPE,
+        [*DEMO, str(hands), "--output", str(output)], env=environment, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60

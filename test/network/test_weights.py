@@ -183,5 +183,5 @@ def test_a_mano_network_asks_for_mano(tmp_path, model):
 
 
 def test_the_pipelines_loader_takes_them(path):
-    loaded = load("handos_lite", weights=path, device="cpu", backend="torch")
+    loaded = load(weights=path, device="cpu", backend="torch")
     assert loaded.backend.name == "torch" and loaded.model_id == "tiny_d_fine"
