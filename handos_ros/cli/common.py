@@ -71,16 +71,13 @@ def load_pipeline(args: argparse.Namespace, *, threads: int | None = None) -> Pi
     """
     from handos_ros.inference.pipeline import Pipeline
 
-    return Pipeline.load(
-        args.model,
-        weights=args.weights,
-        device=args.device,
-        backend=args.backend,
-        hand_model=args.hand_model,
-        min_score=args.min_score,
-        max_hands=args.max_hands,
-        threads=threads,
-    )
+    return Pipeline.load(**model_options(args), threads=threads)
+
+
+def model_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What `add_model_arguments` asked for, by the names that every pipeline's `load` gives it."""
+    names = ("model", "weights", "device", "backend", "hand_model", "min_score", "max_hands")
+    return {name: getattr(args, name) for name in names}
 
 
 def load_camera(args: argparse.Namespace) -> Camera | None:

@@ -129,15 +129,7 @@ def _benchmark(args: argparse.Namespace) -> int:
 def _load_2d(args: argparse.Namespace) -> JointPipeline:
     from handos_ros.inference.joints import JointPipeline
 
-    return JointPipeline.load(
-        args.model,
-        weights=args.weights,
-        device=args.device,
-        backend=args.backend,
-        hand_model=args.hand_model,
-        min_score=args.min_score,
-        max_hands=args.max_hands,
-    )
+    return JointPipeline.load(**common.model_options(args))
 
 
 def _photographs(args: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,15 @@ from handos_ros.errors import DataError
 JOINT_MARGIN = 0.08
 """A box around joints is wider than they are by this fraction of their longer extent on each side: the
 flesh around the bones of the finger tips and the wrist."""
+
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+def pictures_in(folder: Path, exclude: Sequence[int] = ()) -> list[Path]:
+    """The pictures of a folder in sorted order, less those whose number modulo 10 is in `exclude`."""
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+    return [path for number, path in enumerate(paths) if number % 10 not in exclude]
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from handos_ros.errors import DataError
+from handos_ros.learning.datasets.reading import PICTURE_SUFFIXES, pictures_in
 from handos_ros.learning.synthesis.noise import cloud
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 DRAWN = 24
 
 
@@ -49,10 +49,10 @@ class Backgrounds:
         folder = Path(directory)
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder of background pictures")
-        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS)
-        paths = [path for number, path in enumerate(paths) if number % 10 not in exclude]
+        paths = pictures_in(folder, exclude)
         if not paths:
-            raise DataError(f"{folder}: no pictures ({', '.join(ENDINGS)}) to stand behind the hands")
+            suffixes = ", ".join(PICTURE_SUFFIXES)
+            raise DataError(f"{folder}: no pictures ({suffixes}) to stand behind the hands")
         order = np.random.default_rng(seed).permutation(len(paths))[:most]
         pictures = np.empty((len(order), size, size, 3), np.uint8)
         for i, number in enumerate(sorted(order)):

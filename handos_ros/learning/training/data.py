@@ -22,12 +22,11 @@ from torch.utils.data import DataLoader, Dataset
 from handos_ros.errors import DataError, HandosError
 from handos_ros.learning.datasets import open_dataset
 from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
-from handos_ros.learning.datasets.reading import read_picture
+from handos_ros.learning.datasets.reading import pictures_in, read_picture
 from handos_ros.learning.sample import Batch, Sample, collate, concatenate
 from handos_ros.learning.training.augmentation import Augmentation, mosaic
 from handos_ros.learning.training.config import SourceConfig, StageConfig, TrainingConfig
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _ENDING = {signal.SIGINT, signal.SIGTERM}
 _TRIES = 8
 """How often another picture is drawn where only fully labelled ones will do."""
@@ -40,8 +39,7 @@ class Negatives:
         folder = Path(folder)
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder of pictures")
-        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
-        self.paths = [path for number, path in enumerate(paths) if number % 10 not in exclude]
+        self.paths = pictures_in(folder, exclude)
         if not self.paths:
             raise DataError(f"{folder}: holds no picture to train on")
 

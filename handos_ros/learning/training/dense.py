@@ -82,16 +82,7 @@ def dense_losses(
     own, label = boxes[picture, place], batch.boxes[picture, hand]
     iou, giou = _overlaps(own, label)
 
-    wanted = torch.zeros_like(logits)
-    wanted[picture, place] = iou.detach().clamp(min=0.05)
-    with torch.no_grad():
-        weight = torch.where(assigned >= 0, wanted, 0.75 * logits.sigmoid().square())
-        weight = weight * ((assigned >= 0) | batch.exhaustive[:, None])
     count = max(1, len(hand))
-    score = F.binary_cross_entropy_with_logits(logits, wanted, weight, reduction="sum") / count
-    box = (own - label).abs().sum() / count
-    gap = (1 - giou).sum() / count
-    detector = score + BOX_WEIGHT * box + GIOU_WEIGHT * gap
 
     predictions, right = head(places.features[picture, place].float(), own.detach())
     targets = gather_targets(batch, picture, hand)
@@ -104,6 +95,15 @@ def dense_losses(
     total = SIDE_WEIGHT * right_side + PARTS_WEIGHT * here + weighted_sum(parts, weights)
     terms = {"iou": iou.sum() / count, **parts, "side": right_side, "parts": here}
     if choosing:
+        wanted = torch.zeros_like(logits)
+        wanted[picture, place] = iou.detach().clamp(min=0.05)
+        with torch.no_grad():
+            weight = torch.where(assigned >= 0, wanted, 0.75 * logits.sigmoid().square())
+            weight = weight * ((assigned >= 0) | batch.exhaustive[:, None])
+        score = F.binary_cross_entropy_with_logits(logits, wanted, weight, reduction="sum") / count
+        box = (own - label).abs().sum() / count
+        gap = (1 - giou).sum() / count
+        detector = score + BOX_WEIGHT * box + GIOU_WEIGHT * gap
         total = total + detector
         terms.update(detector=detector, score=score)
     return total, {name: value.detach() for name, value in terms.items()}
