@@ -43,6 +43,13 @@ _D_FINE = {
     "decoder_in_channels": [_WIDTH] * 2, "num_feature_levels": 2, "decoder_n_points": [2, 2],
 }  # fmt: skip
 
+BLAZE = {
+    "backbone_config": {
+        "model_type": "handos_blaze", "channels": [8, 8, 16, 24, 32], "blocks": 2, "out_indices": [3, 4],
+    },
+}  # fmt: skip
+"""Settings that put a tiny D-FINE on the backbone of `handos_lite`."""
+
 _GROUNDING_DINO = {
     "backbone_config": {
         "model_type": "swin", "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2],

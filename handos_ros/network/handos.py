@@ -37,6 +37,7 @@ class HandosNetwork(nn.Module):
         if frozen:
             self.detector.freeze()
         backbone, encoder = self._measure()
+        self.backbone_channels = [channels for channels, _ in backbone]
         self.backbone_strides = [stride for _, stride in backbone]
         self.side = SideNetwork(config.side, backbone, encoder, config.decoder.width, config.decoder.strides)
         self.decoder = InteractiveDecoder(config.decoder, hand_model, self.detector.query_channels)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny_networks import given_boxes, pictures, tiny_network
+from tiny_networks import BLAZE, given_boxes, pictures, tiny_network
 
 from handos_ros.errors import ModelError
 from handos_ros.hand_model.model import load_hand_model
@@ -26,7 +26,7 @@ DECODED = ("joints_2d", "joint_scores", "joints_3d", "vertices", "root_2d", "sca
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory):
     """A network, and the folder of its weights and graphs."""
-    network = tiny_network("d_fine", layers_interactive=1)
+    network = tiny_network("d_fine", seed=1, settings=BLAZE, layers_interactive=1)
     folder = tmp_path_factory.mktemp("exported")
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     export_onnx(network, folder, model_id="tiny")

@@ -69,6 +69,11 @@ class StageConfig:
         augmentation: how photographs are varied, where it differs from `Augmentation`'s own fields.
         learning_rate: at its height.
         detector_learning_rate: of the detector, where it learns; None for the same.
+        backbone_learning_rate: of the detector's backbone, where it learns; None for the detector's. A backbone
+            that has learned elsewhere wants a lower one.
+        frozen: beginnings of names of the detector's parameters that do not learn although the detector does,
+            such as the finest scales of a backbone that has learned elsewhere: their gradients are most of
+            a step's time.
         warmup: steps in which the rate rises to its height.
         decay: the part of the steps, at the end, in which it falls to nothing along a line.
     """
@@ -84,6 +89,8 @@ class StageConfig:
     augmentation: dict[str, Any] = field(default_factory=dict)
     learning_rate: float = 5e-4
     detector_learning_rate: float | None = None
+    backbone_learning_rate: float | None = None
+    frozen: tuple[str, ...] = ()
     warmup: int = 200
     decay: float = 0.3
 
@@ -96,7 +103,8 @@ class StageConfig:
             raise DataError(f"stage {self.name}: neither the detector nor the decoder learns")
         if self.steps < 1 or self.batch < 1 or not 0 <= self.decay <= 1:
             raise DataError(f"stage {self.name}: steps and batch must be positive, decay within 0 and 1")
-        if self.learning_rate <= 0 or (self.detector_learning_rate or 1) <= 0 or self.warmup < 0:
+        rates = (self.learning_rate, self.detector_learning_rate or 1, self.backbone_learning_rate or 1)
+        if min(rates) <= 0 or self.warmup < 0:
             raise DataError(f"stage {self.name}: learning rates must be positive, warmup not negative")
         if any(len(size) != 2 or min(size) < 32 for size in self.sizes) or not self.sizes:
             raise DataError(f"stage {self.name}: sizes must be pairs of height and width, at least 32")
@@ -146,6 +154,8 @@ class TrainingConfig:
         initial: weights to begin with, of the same network configuration: those of a run before, as the
             full model of HandOS begins with those of the 2D model. A run that goes on from its own
             checkpoint does not look at them again.
+        initial_backbone: weights that the detector's backbone alone begins with, a safetensors file with its
+            parameters by name; after `initial`, where both are given.
         calibrate: when the run has come to its end, shift the detector's scores so that 0.5 is the best
             place to cut, as measured on so many of its photographs; 0 for not.
         monitor: what the run is measured on as it goes.
@@ -165,6 +175,7 @@ class TrainingConfig:
     mosaic: float = 0.15
     mirror: float = 0.5
     initial: str = ""
+    initial_backbone: str = ""
     calibrate: int = 0
     monitor: MonitorConfig | None = None
 
@@ -223,7 +234,7 @@ def _resolve_paths(data: dict[str, Any], origin: Path) -> None:
     """Make the paths in it absolute, in place. What is not as it should be is left for others to name."""
     if data.get("network") not in shipped_configs():
         _resolve(data, ("network",), origin)
-    _resolve(data, ("initial",), origin)
+    _resolve(data, ("initial", "initial_backbone"), origin)
     _resolve(data.get("monitor"), ("annotations", "images"), origin)
     sources = data.get("sources")
     for source in sources if isinstance(sources, list) else ():

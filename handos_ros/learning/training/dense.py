@@ -32,7 +32,7 @@ BOX_WEIGHT, GIOU_WEIGHT, SIDE_WEIGHT = 5.0, 2.0, 1.0
 """The first two as in RT-DETR and D-FINE."""
 PARTS_WEIGHT = 0.5
 PART_SPREAD = 0.7
-"""Places of the finest map: standard deviation of the bump around a joint that is not held against others."""
+"""Places: standard deviation of the bump around a joint that is not held against others."""
 
 
 class DenseHead(nn.Module):
@@ -40,16 +40,20 @@ class DenseHead(nn.Module):
 
     Args:
         channels: D of a place's features.
+        fine: C of the backbone's map of stride 8.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, fine: int) -> None:
         super().__init__()
         self.hidden = nn.Linear(channels, 2 * channels)
         # Per joint: place in the box, 3D, score; then the side.
         self.out = nn.Linear(2 * channels, 6 * NUM_JOINTS + 1)
-        # Per joint: whether it lies here, and where from the place's centre, in places.
+        # Per joint: whether it lies here, and where from the place's centre, in places. Of the encoder's finest
+        # map, and of the finer one of the backbone, where the decoder will look for the joints' exact places.
         self.parts = nn.Linear(channels, 3 * NUM_JOINTS)
-        nn.init.constant_(self.parts.bias[:NUM_JOINTS], -4.0)
+        self.fine_parts = nn.Linear(fine, 3 * NUM_JOINTS)
+        for said in (self.parts, self.fine_parts):
+            nn.init.constant_(said.bias[:NUM_JOINTS], -4.0)
 
     def forward(self, features: Tensor, boxes: Tensor) -> tuple[Predictions, Tensor]:
         """(M, D) features and their boxes (M, 4) -> what is said of M hands, and the logit of "right"."""
@@ -91,9 +95,12 @@ def dense_losses(
         right, (targets.handedness == 1).to(right.dtype), reduction="none"
     )
     right_side = masked_mean(side, targets.handedness >= 0)
-    here = part_loss(head.parts(places.features), places.finest, batch)
-    total = SIDE_WEIGHT * right_side + PARTS_WEIGHT * here + weighted_sum(parts, weights)
-    terms = {"iou": iou.sum() / count, **parts, "side": right_side, "parts": here}
+    rows, columns = places.finest
+    coarse = places.features[:, : rows * columns].unflatten(1, (rows, columns))
+    here = part_loss(head.parts(coarse), batch)
+    fine = part_loss(head.fine_parts(places.fine.permute(0, 2, 3, 1)), batch)
+    total = SIDE_WEIGHT * right_side + PARTS_WEIGHT * (here + fine) + weighted_sum(parts, weights)
+    terms = {"iou": iou.sum() / count, **parts, "side": right_side, "parts": here, "fine_parts": fine}
     if choosing:
         wanted = torch.zeros_like(logits)
         wanted[picture, place] = iou.detach().clamp(min=0.05)
@@ -109,17 +116,16 @@ def dense_losses(
     return total, {name: value.detach() for name, value in terms.items()}
 
 
-def part_loss(said: Tensor, finest: tuple[int, int], batch: Batch) -> Tensor:
-    """Which joints lie at each place of the finest map: focal loss around bumps (arXiv 1904.07850), and L1.
+def part_loss(said: Tensor, batch: Batch) -> Tensor:
+    """Which joints lie at each place of a map: focal loss around bumps (arXiv 1904.07850), and L1.
 
     A joint's own place is to say so. Pictures in which hands or joints may be unlabelled teach no absence.
 
     Args:
-        said: (B, P, 63) of `DenseHead.parts`, the finest map's places first.
-        finest: height and width of that map.
+        said: (B, h, w, 63) of one of the head's parts.
     """
-    rows, columns = finest
-    said = said[:, : rows * columns].float().unflatten(1, (rows, columns))
+    said = said.float()
+    rows, columns = said.shape[1:3]
     logits, offsets = said[..., :NUM_JOINTS], said[..., NUM_JOINTS:].unflatten(-1, (NUM_JOINTS, 2))
     height, width = batch.picture_size
     # In places, the first one's centre at 0.

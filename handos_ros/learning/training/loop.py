@@ -133,6 +133,8 @@ class _Trainer:
         resumes = newest_checkpoint(run.output / "checkpoints") is not None
         if config.initial and not resumes:
             load_weights(self.network, config.initial)
+        if config.initial_backbone and not resumes:
+            self.network.detector.load_backbone(config.initial_backbone)
         self.average = AveragedModel(
             self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
         )
@@ -176,6 +178,7 @@ class _Trainer:
 
     def _train_stage(self, stage: StageConfig, stopped: Callable[[], bool]) -> bool:
         self.network.detector.freeze(not stage.detector)
+        self.network.detector.freeze_parts(stage.frozen)
         self.network.train()
         module = StageStep(self.network, self.config, stage, self.mesh).to(self.device)
         if module.dense is not None and self.dense is not None:
@@ -367,6 +370,8 @@ def _optimizer(module: StageStep, config: TrainingConfig, stage: StageConfig) ->
         rate = stage.learning_rate
         if in_detector and stage.detector_learning_rate is not None:
             rate = stage.detector_learning_rate
+        if ".backbone." in name and in_detector and stage.backbone_learning_rate is not None:
+            rate = stage.backbone_learning_rate
         decay = config.weight_decay if parameter.ndim > 1 and "embedding" not in name else 0.0
         groups.setdefault((in_detector, rate, decay), []).append(parameter)
     return torch.optim.AdamW(

@@ -70,6 +70,9 @@ class Pack:
             config,
             network=self._network(config.network),
             initial=self._file(config.initial, "initial.safetensors") if config.initial else "",
+            initial_backbone=self._file(config.initial_backbone, "backbone.safetensors")
+            if config.initial_backbone
+            else "",
             sources=tuple(self._source(source) for source in config.sources),
             monitor=self._monitor(config.monitor),
         )

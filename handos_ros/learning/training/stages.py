@@ -34,7 +34,9 @@ class StageStep(nn.Module):
         super().__init__()
         self.network, self.mesh = network, mesh
         self.config, self.stage = config, stage
-        self.dense = DenseHead(network.detector.feature_channels) if stage.dense else None
+        self.dense = (
+            DenseHead(network.detector.feature_channels, network.backbone_channels[1]) if stage.dense else None
+        )
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to minimise and its parts, detached, by name."""

@@ -32,12 +32,14 @@ class Places:
         boxes: (B, P, 4) centre x, centre y, width, height, fractions of the padded picture.
         logits: (B, P) of "hand": those of highest score become the detector's queries.
         finest: height and width of the finest map, whose places come first, row by row.
+        fine: (B, C, h, w) the backbone's own map of stride 8, finer than the encoder's.
     """
 
     features: Tensor
     boxes: Tensor
     logits: Tensor
     finest: tuple[int, int]
+    fine: Tensor
 
 
 @dataclass
@@ -171,6 +173,40 @@ class DetectorAdapter(nn.Module, ABC):
                 parameter.requires_grad_(False)
         self.train(not frozen)
 
+    def freeze_parts(self, beginnings: Sequence[str]) -> None:
+        """No gradient for the parameters whose names, in `model`, begin so.
+
+        Raises:
+            ModelError: if a beginning is no parameter's.
+        """
+        for beginning in beginnings:
+            found = [p for name, p in self.model.named_parameters() if name.startswith(beginning)]
+            if not found:
+                raise ModelError(f"frozen: no parameter of the {self.config.kind} begins with {beginning!r}")
+            for parameter in found:
+                parameter.requires_grad_(False)
+
+    def load_backbone(self, path: str | Path) -> None:
+        """Fill the backbone from a safetensors file with exactly its parameters.
+
+        Raises:
+            ModelError: naming the file and the first thing that does not fit.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            state = load_file(path)
+        except FileNotFoundError:
+            raise ModelError(f"{path}: no such weights file") from None
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path}: not a whole safetensors file: {error}") from None
+        backbone = self.model.model.backbone.model
+        try:
+            backbone.load_state_dict({name: value.float() for name, value in state.items()})
+        except RuntimeError as error:
+            raise ModelError(f"{path}: does not fit the detector's backbone: {_one_line(error)}") from None
+
     def train(self, mode: bool = True) -> DetectorAdapter:
         """As of any module, but a frozen detector stays in evaluation mode."""
         return super().train(mode and not self._frozen)
@@ -246,13 +282,14 @@ class DetectorAdapter(nn.Module, ABC):
         ]
         maps = model.encoder(maps).last_hidden_state
         maps = [project(m) for project, m in zip(model.decoder_input_proj, maps, strict=False)]
+        fine = self._stage_map(self._seen["stage1"])
         self._seen = {}
         shapes = tuple((m.shape[2], m.shape[3]) for m in maps)
         anchors, valid = model.generate_anchors(shapes, device=pixels.device, dtype=pixels.dtype)
         memory = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)
         features = model.enc_output(memory * valid.to(memory.dtype))
         boxes = (model.enc_bbox_head(features) + anchors).sigmoid()
-        return Places(features, boxes, model.enc_score_head(features).amax(-1), shapes[0])
+        return Places(features, boxes, model.enc_score_head(features).amax(-1), shapes[0], fine)
 
     def _see(self, pictures: Tensor, mask: Tensor | None, labels: Sequence[Tensor] | None) -> DetectorOutput:
         if not torch.compiler.is_exporting():
@@ -302,6 +339,7 @@ class DetectorAdapter(nn.Module, ABC):
                 output.enc_outputs_coord_logits.sigmoid(),
                 output.enc_outputs_class.amax(-1),
                 shapes[0],
+                backbone[1],
             )
         return self._best(result)
 

@@ -13,4 +13,6 @@ class DFineAdapter(DetectorAdapter):
     def _classes(self) -> tuple[Any, Any]:
         from transformers import DFineConfig, DFineForObjectDetection
 
+        import handos_ros.network.detectors.blaze  # noqa: F401  makes its backbone known to transformers
+
         return DFineConfig, DFineForObjectDetection

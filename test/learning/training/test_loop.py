@@ -1,5 +1,6 @@
 """Training runs: the same every time, interrupted or not; what goes wrong leaves a good checkpoint."""
 
+import copy
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 import numpy as np  # noqa: E402
 from limits import files_of_at_most  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
 from tiny_training import STAGES, changed, tiny_run, write_network  # noqa: E402
 
 from handos_ros.errors import DataError, HandosError, ModelError  # noqa: E402
@@ -222,6 +224,39 @@ def test_weights_of_another_network_to_begin_with_are_refused(config, tmp_path):
     with pytest.raises(ModelError, match="nowhere: no such weights file"):
         go(changed(config, initial="nowhere"), tmp_path / "b")
     assert newest_checkpoint(tmp_path / "b" / "checkpoints") is None
+
+
+def test_a_backbone_that_knows_something_begins_the_run_and_learns_as_told(tmp_path):
+    known = copy.deepcopy(load_hands_network(tmp_path).detector.model.model.backbone.model.state_dict())
+    save_file({name: value.contiguous() for name, value in known.items()}, tmp_path / "backbone.safetensors")
+    encoder = "model.backbone.model.encoder"
+    stage = {**STAGES[0], "frozen": [f"{encoder}.stages.0"], "backbone_learning_rate": 1e-5}
+    begun = tiny_run(tmp_path, stages=[stage], initial_backbone="backbone.safetensors", seed=7)
+
+    _, state = go(begun, tmp_path / "a")
+
+    prefix = "detector.model.model.backbone.model."
+    moved = {
+        name: (state["network"][prefix + name] - value).abs().max().item()
+        for name, value in known.items()
+        if name.endswith("weight") and value.ndim > 1
+    }
+    assert {name for name, by in moved.items() if by == 0} == {
+        name for name in moved if name.startswith("encoder.stages.0")
+    }
+    # Adam moves a weight by at most about its rate in a step; two steps.
+    assert max(moved.values()) < 4e-5
+    others = state["network"]["detector.model.model.encoder_input_proj.0.0.weight"]
+    start = go(changed(begun, initial_backbone=""), tmp_path / "b", minutes=1e-9)[1]["network"]
+    assert (others - start["detector.model.model.encoder_input_proj.0.0.weight"]).abs().max() > 2e-4
+    with pytest.raises(ModelError, match="frozen: no parameter of the d_fine begins with 'nothing'"):
+        go(tiny_run(tmp_path, stages=[{**stage, "frozen": ["nothing"]}]), tmp_path / "c")
+
+
+def load_hands_network(folder):
+    """A tiny network that a run of one step has made."""
+    go(tiny_run(folder, stages=[{**STAGES[0], "steps": 1}], seed=3), folder / "before")
+    return load_network(folder / "before" / "weights.safetensors")[0]
 
 
 def test_metrics_are_kept_by_step(config, tmp_path):
