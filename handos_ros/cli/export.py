@@ -42,10 +42,11 @@ def run(args: argparse.Namespace) -> int:
         raise ModelError(f"{weights}: `handos export` takes a .safetensors file")
     from handos_ros.hand_model.model import load_hand_model
     from handos_ros.inference.agreement import check_agreement
-    from handos_ros.inference.loading import read_model_id
+    from handos_ros.inference.loading import check_learned, read_model_id
     from handos_ros.network.export import export_onnx
     from handos_ros.network.weights import load_network
 
+    check_learned(weights)
     hand_model = None if args.hand_model is None else load_hand_model(args.hand_model)
     network, _ = load_network(weights, hand_model=hand_model)
     with naming(output):

@@ -119,6 +119,8 @@ def _load_torch(
         raise ModelError(f"{files.where}: no safetensors file there for the torch backend")
     # Before the network is built: that may take long, or first ask for a hand model that is not needed.
     _check_made_for(model, _configuration(files.safetensors), files)
+    if not only_2d:
+        check_learned(files.safetensors)
     import torch
 
     from handos_ros.inference.torch_backend import TorchBackend
@@ -222,6 +224,21 @@ def read_model_id(path: Path) -> str:
     """What a safetensors file that torch has read calls its network."""
     metadata = _metadata(path)
     return str(metadata.get("handos.model") or json.loads(metadata["handos.config"])["name"])
+
+
+def check_learned(path: Path) -> None:
+    """Refuse a safetensors file whose training has not come to hands in 3D; older ones do not say."""
+    try:
+        learned = _metadata(path).get("handos.learned", "full")
+    except (OSError, ValueError, KeyError, TypeError, struct.error):
+        return  # What is wrong with the file is said when it is loaded.
+    if learned == "2d":
+        raise ModelError(
+            f"{path}: has learned 2D joints alone so far: train it on (`initial` of a stage with `decoder: full`), "
+            "or score it as it is with `handos eval --benchmark hint --only-2d`"
+        )
+    if learned == "none":
+        raise ModelError(f"{path}: its decoder has learned nothing yet: let the training run to its next stage")
 
 
 def _configuration(path: Path) -> str | None:

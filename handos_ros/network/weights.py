@@ -31,7 +31,7 @@ def save_weights(
     """Write a network's weights, whole or not at all.
 
     A detector that came pretrained from elsewhere is left out: its file is its own and larger than all
-    the rest. `info` goes into the file's metadata (licence, training command).
+    the rest. `info` goes into the file's metadata; `handos.learned` there says what its decoder has learned.
     """
     path = Path(path)
     state = {name: _stored(tensor) for name, tensor in _state(network).items()}
@@ -84,6 +84,11 @@ def load_weights(network: HandosNetwork, path: str | Path) -> None:
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(state[name])
+
+
+def learned_by(path: str | Path) -> str:
+    """What the decoder in a weights file has learned: `none`, `2d` or `full`; older files do not say, and have all."""
+    return _read(Path(path))[1].get("handos.learned", "full")
 
 
 def same_weights(first: HandosConfig, second: HandosConfig) -> bool:

@@ -23,13 +23,15 @@ from handos_ros.learning.training.losses import (
     masked_mean,
     weighted_sum,
 )
-from handos_ros.learning.training.targets import gather_targets
+from handos_ros.learning.training.targets import Targets, gather_targets
 from handos_ros.network.detectors import Places
 
 LEAST_PLACES = 3
 """So many places learn a hand, where so many overlap it; SimOTA gives it more once boxes are good."""
 BOX_WEIGHT, GIOU_WEIGHT, SIDE_WEIGHT = 5.0, 2.0, 1.0
 """The first two as in RT-DETR and D-FINE."""
+LEAST_TURN = 0.15
+"""Sine of the angle at the wrist between index and little finger's knuckles, below which a hand is edge-on."""
 PARTS_WEIGHT = 0.5
 PART_SPREAD = 0.7
 """Places: standard deviation of the bump around a joint that is not held against others."""
@@ -46,8 +48,8 @@ class DenseHead(nn.Module):
     def __init__(self, channels: int, fine: int) -> None:
         super().__init__()
         self.hidden = nn.Linear(channels, 2 * channels)
-        # Per joint: place in the box, 3D, score; then the side.
-        self.out = nn.Linear(2 * channels, 6 * NUM_JOINTS + 1)
+        # Per joint: place in the box, 3D, score; then the side, which way the knuckles turn, what faces the camera.
+        self.out = nn.Linear(2 * channels, 6 * NUM_JOINTS + 3)
         # Per joint: whether it lies here, and where from the place's centre, in places. Of the encoder's finest
         # map, and of the finer one of the backbone, where the decoder will look for the joints' exact places.
         self.parts = nn.Linear(channels, 3 * NUM_JOINTS)
@@ -56,16 +58,16 @@ class DenseHead(nn.Module):
             nn.init.constant_(said.bias[:NUM_JOINTS], -4.0)
 
     def forward(self, features: Tensor, boxes: Tensor) -> tuple[Predictions, Tensor]:
-        """(M, D) features and their boxes (M, 4) -> what is said of M hands, and the logit of "right"."""
+        """(M, D) features and their boxes (M, 4) -> what is said of M hands, and (M, 3) logits: see `sides_of`."""
         said = self.out(F.relu(self.hidden(features)))
-        joints = said[:, :-1].unflatten(1, (NUM_JOINTS, 6))
+        joints = said[:, :-3].unflatten(1, (NUM_JOINTS, 6))
         joints_3d = LENGTH_UNIT * joints[..., 2:5]
         predictions = Predictions(
             joints_2d=boxes[:, None, :2] + joints[..., :2] * boxes[:, None, 2:],
             joint_logits=joints[..., 5],
             joints_3d=joints_3d - joints_3d[:, :1],
         )
-        return predictions, said[:, -1]
+        return predictions, said[:, -3:]
 
 
 def dense_losses(
@@ -88,32 +90,49 @@ def dense_losses(
 
     count = max(1, len(hand))
 
-    predictions, right = head(places.features[picture, place].float(), own.detach())
+    predictions, sides = head(places.features[picture, place].float(), own.detach())
     targets = gather_targets(batch, picture, hand)
     parts = hand_losses(predictions, targets, weights)
-    side = F.binary_cross_entropy_with_logits(
-        right, (targets.handedness == 1).to(right.dtype), reduction="none"
-    )
-    right_side = masked_mean(side, targets.handedness >= 0)
+    wanted, known = sides_of(targets)
+    wrong = F.binary_cross_entropy_with_logits(sides, wanted.to(sides.dtype), reduction="none")
+    side, turn, facing = (masked_mean(wrong[:, n], known[:, n]) for n in range(3))
     rows, columns = places.finest
     coarse = places.features[:, : rows * columns].unflatten(1, (rows, columns))
     here = part_loss(head.parts(coarse), batch)
     fine = part_loss(head.fine_parts(places.fine.permute(0, 2, 3, 1)), batch)
-    total = SIDE_WEIGHT * right_side + PARTS_WEIGHT * (here + fine) + weighted_sum(parts, weights)
-    terms = {"iou": iou.sum() / count, **parts, "side": right_side, "parts": here, "fine_parts": fine}
+    total = SIDE_WEIGHT * (side + turn + facing) + PARTS_WEIGHT * (here + fine) + weighted_sum(parts, weights)
+    terms = {"iou": iou.sum() / count, **parts, "side": side, "turn": turn, "facing": facing}
+    terms.update(parts=here, fine_parts=fine)
     if choosing:
-        wanted = torch.zeros_like(logits)
-        wanted[picture, place] = iou.detach().clamp(min=0.05)
+        aim = torch.zeros_like(logits)
+        aim[picture, place] = iou.detach().clamp(min=0.05)
         with torch.no_grad():
-            weight = torch.where(assigned >= 0, wanted, 0.75 * logits.sigmoid().square())
+            weight = torch.where(assigned >= 0, aim, 0.75 * logits.sigmoid().square())
             weight = weight * ((assigned >= 0) | batch.exhaustive[:, None])
-        score = F.binary_cross_entropy_with_logits(logits, wanted, weight, reduction="sum") / count
+        score = F.binary_cross_entropy_with_logits(logits, aim, weight, reduction="sum") / count
         box = (own - label).abs().sum() / count
         gap = (1 - giou).sum() / count
         detector = score + BOX_WEIGHT * box + GIOU_WEIGHT * gap
         total = total + detector
         terms.update(detector=detector, score=score)
     return total, {name: value.detach() for name, value in terms.items()}
+
+
+def sides_of(targets: Targets) -> tuple[Tensor, Tensor]:
+    """(M, 3) whether a hand is a right one, whether its knuckles turn clockwise from index to little finger
+    as seen, and whether its back is seen; and (M, 3) where that is known.
+
+    The first is the second and the third agreeing or not. A network sees these two, each for itself, long
+    before it sees that; seen edge-on neither is there to be seen.
+    """
+    wrist, index, little = (targets.joints_2d[:, joint] for joint in (0, 5, 17))
+    index, little = index - wrist, little - wrist
+    cross = index[:, 0] * little[:, 1] - index[:, 1] * little[:, 0]
+    flat = cross.abs() > LEAST_TURN * index.norm(dim=1) * little.norm(dim=1)
+    seen = flat & (targets.joints_2d_weight[:, [0, 5, 17]] > 0).all(1)
+    right, turn = targets.handedness == 1, cross > 0
+    sided = targets.handedness >= 0
+    return torch.stack([right, turn, right == turn], 1), torch.stack([sided, seen, sided & seen], 1)
 
 
 def part_loss(said: Tensor, batch: Batch) -> Tensor:

@@ -29,7 +29,7 @@ from handos_ros.learning.training.losses import MeshTopology
 from handos_ros.learning.training.stages import StageStep
 from handos_ros.network.config import config_from_dict, config_to_dict, load_config
 from handos_ros.network.handos import HandosNetwork
-from handos_ros.network.weights import load_weights, same_weights, save_weights
+from handos_ros.network.weights import learned_by, load_weights, same_weights, save_weights
 
 
 @dataclass
@@ -274,7 +274,19 @@ class _Trainer:
         """The weights file of the end; checkpoints keep what was learned."""
         network = copy.deepcopy(self.average.module).eval()
         calibrate(network, self.hand_model, self.config)
-        save_weights(network, self.run.output / "weights.safetensors", hand_model=self.hand_model)
+        self._save_weights(network)
+
+    def _save_weights(self, network: HandosNetwork) -> None:
+        begun = [stage.decoder for stage in self.config.stages[: self.stage + 1]]
+        if self.config.initial and Path(self.config.initial).exists():
+            begun.append(learned_by(self.config.initial))
+        learned = next(kind for kind in ("full", "2d", "none") if kind in begun)
+        save_weights(
+            network,
+            self.run.output / "weights.safetensors",
+            hand_model=self.hand_model,
+            info={"handos.learned": learned},
+        )
 
     def _measures(self, stage: StageConfig) -> bool:
         """Whether the network says anything yet that can be measured."""
@@ -301,7 +313,7 @@ class _Trainer:
             "dense": None if self.head is None else self.head.state_dict(),
         }
         save_checkpoint(self.run.output / "checkpoints", self.total, state)
-        save_weights(self.average.module, self.run.output / "weights.safetensors", hand_model=self.hand_model)
+        self._save_weights(self.average.module)
 
     def _resume(self) -> None:
         folder = self.run.output / "checkpoints"

@@ -10,8 +10,9 @@ from tiny_training import sample, training  # noqa: E402
 from handos_ros.errors import DataError, ModelError  # noqa: E402
 from handos_ros.learning.sample import collate  # noqa: E402
 from handos_ros.learning.training.config import StageConfig  # noqa: E402
-from handos_ros.learning.training.dense import DenseHead, dense_losses, part_loss  # noqa: E402
+from handos_ros.learning.training.dense import DenseHead, dense_losses, part_loss, sides_of  # noqa: E402
 from handos_ros.learning.training.losses import LossWeights  # noqa: E402
+from handos_ros.learning.training.targets import gather_targets  # noqa: E402
 from handos_ros.network.detectors import Places  # noqa: E402
 
 STAGE = StageConfig("dense", 1, detector=True, dense=True, decoder="none")
@@ -108,6 +109,33 @@ def test_several_places_learn_a_hand_and_their_boxes_move_towards_it(batch):
         said.boxes -= 1e-3 * said.boxes.grad
     _, terms = dense_losses(said, DenseHead(8, 6), batch, LossWeights())
     assert terms["iou"] > before
+
+
+def raised_hand(index_x, *, right, edge_on=False):
+    """Fingers up, the wrist below: what is asked about its sides, and whether that is known."""
+    batch = collate([sample([0])])
+    width = 0.01 if edge_on else 1.0
+    batch.joints_2d[0, 0, [0, 5, 17]] = torch.tensor(
+        [[50.0, 80.0], [50 + width * index_x, 50.0], [50 - width * index_x, 50.0]]
+    )
+    batch.handedness[0, 0] = int(right)
+    found = gather_targets(batch, torch.tensor([0]), torch.tensor([0]))
+    return [part[0].tolist() for part in sides_of(found)]
+
+
+def test_a_hands_side_is_told_apart_by_its_turn_and_by_what_faces_the_camera():
+    # A right hand raised with its palm to the camera has its index finger on the picture's right.
+    assert raised_hand(12, right=True) == [[True, False, False], [True] * 3]
+    assert raised_hand(-12, right=True) == [[True, True, True], [True] * 3]
+    assert raised_hand(-12, right=False) == [[False, True, False], [True] * 3]
+    assert raised_hand(12, right=False) == [[False, False, True], [True] * 3]
+    assert raised_hand(12, right=True, edge_on=True)[1] == [True, False, False]
+
+
+def test_what_is_not_labelled_teaches_no_side(batch):
+    batch.handedness[0, 0], batch.joints_2d_weight[0, 0, 17] = -1, 0
+    found = gather_targets(batch, torch.tensor([0]), torch.tensor([0]))
+    assert not sides_of(found)[1].any()
 
 
 def test_a_hand_is_learned_by_heart_from_the_places():

@@ -18,11 +18,12 @@ from tiny_training import STAGES, changed, tiny_run, write_network  # noqa: E402
 
 from handos_ros.errors import DataError, HandosError, ModelError  # noqa: E402
 from handos_ros.hand_model.model import load_hand_model  # noqa: E402
+from handos_ros.inference.pipeline import Pipeline  # noqa: E402
 from handos_ros.learning.training import checkpoint  # noqa: E402
 from handos_ros.learning.training.checkpoint import load_checkpoint, newest_checkpoint  # noqa: E402
 from handos_ros.learning.training.config import StageConfig  # noqa: E402
 from handos_ros.learning.training.loop import Run, check, learning_rate, train  # noqa: E402
-from handos_ros.network.weights import load_network  # noqa: E402
+from handos_ros.network.weights import learned_by, load_network  # noqa: E402
 
 OF_3D = ("decoder.lifting", "decoder.lifted_embedding", "decoder.vertex", "decoder.camera")
 
@@ -200,6 +201,29 @@ def test_the_full_model_begins_with_the_weights_of_the_2d_model(tmp_path):
     # From then on its own checkpoint counts.
     weights.unlink()
     assert go(second, tmp_path / "full")[0]
+
+
+@pytest.mark.parametrize(
+    ("stages", "learned", "refusal"),
+    [
+        ([{**STAGES[0], "dense": True, "decoder": "none"}], "none", "its decoder has learned nothing yet"),
+        (STAGES[1:2], "2d", "has learned 2D joints alone so far"),
+        (STAGES[2:], "full", None),
+    ],
+)
+def test_weights_say_what_their_decoder_has_learned(tmp_path, stages, learned, refusal):
+    go(tiny_run(tmp_path, stages=stages), tmp_path / "a")
+    weights = tmp_path / "a" / "weights.safetensors"
+    assert learned_by(weights) == learned
+    if refusal is None:
+        Pipeline.load(weights=weights, backend="torch", device="cpu")
+    else:
+        with pytest.raises(ModelError, match=rf"weights\.safetensors: {refusal}"):
+            Pipeline.load(weights=weights, backend="torch", device="cpu")
+    # What it begins with counts too.
+    more = tiny_run(tmp_path, stages=[{**STAGES[0], "dense": True, "decoder": "none"}], initial=str(weights))
+    go(more, tmp_path / "b")
+    assert learned_by(tmp_path / "b" / "weights.safetensors") == learned
 
 
 def test_a_run_goes_on_for_pictures_of_another_size(config, tmp_path):
