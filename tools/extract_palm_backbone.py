@@ -4,7 +4,8 @@ pip download --no-deps mediapipe==0.10.21 && unzip mediapipe-*.whl 'mediapipe/mo
 pip install tflite
 python tools/extract_palm_backbone.py palm_detection_full.tflite -o palm_backbone.safetensors
 
-The model is Apache-2.0 (its card: "MediaPipe Hands", Google, 2021). Its weights are in half precision there, and here.
+The model is Apache-2.0 (its card: "MediaPipe Hands", Google, 2021). Its weights are in half precision there,
+and here.
 """
 
 import argparse
@@ -87,7 +88,10 @@ def fill(backbone: BlazeBackbone, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Read, fill, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", type=Path, help="palm_detection_full.tflite")
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()

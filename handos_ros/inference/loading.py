@@ -234,11 +234,13 @@ def check_learned(path: Path) -> None:
         return  # What is wrong with the file is said when it is loaded.
     if learned == "2d":
         raise ModelError(
-            f"{path}: has learned 2D joints alone so far: train it on (`initial` of a stage with `decoder: full`), "
-            "or score it as it is with `handos eval --benchmark hint --only-2d`"
+            f"{path}: has learned 2D joints alone so far: train it on, as `initial` of a run "
+            "with `decoder: full`, or score it as it is with `handos eval --benchmark hint --only-2d`"
         )
     if learned == "none":
-        raise ModelError(f"{path}: its decoder has learned nothing yet: let the training run to its next stage")
+        raise ModelError(
+            f"{path}: its decoder has learned nothing yet: let the training run to its next stage"
+        )
 
 
 def _configuration(path: Path) -> str | None:

@@ -87,7 +87,7 @@ def load_weights(network: HandosNetwork, path: str | Path) -> None:
 
 
 def learned_by(path: str | Path) -> str:
-    """What the decoder in a weights file has learned: `none`, `2d` or `full`; older files do not say, and have all."""
+    """What the decoder in a weights file has learned: `none`, `2d` or `full`; old files do not say."""
     return _read(Path(path))[1].get("handos.learned", "full")
 
 

@@ -1,4 +1,4 @@
-"""The palm detector's backbone: what is shipped against the released model, and what is done with such weights."""
+"""The palm detector's backbone: what is shipped against the released model; parts that do not learn."""
 
 from importlib import resources
 
@@ -62,20 +62,20 @@ def test_parts_that_are_frozen_have_no_gradient_and_the_rest_has(tiny):
 
 
 def test_a_part_that_is_not_there_is_named(tiny):
-    with pytest.raises(ModelError, match="no parameter of the d_fine begins with 'model.backbone.stem'"):
+    with pytest.raises(ModelError, match=r"no parameter of the d_fine begins with 'model\.backbone\.stem'"):
         tiny.freeze_parts(["model.backbone.stem"])
 
 
 def test_weights_that_are_no_backbones_are_named(tiny, tmp_path):
-    with pytest.raises(ModelError, match="none.safetensors: no such weights file"):
+    with pytest.raises(ModelError, match=r"none\.safetensors: no such weights file"):
         tiny.load_backbone(tmp_path / "none.safetensors")
     half = tmp_path / "half.safetensors"
     half.write_bytes(SHIPPED.read_bytes()[:1000])
-    with pytest.raises(ModelError, match="half.safetensors: not a whole safetensors file"):
+    with pytest.raises(ModelError, match=r"half\.safetensors: not a whole safetensors file"):
         tiny.load_backbone(half)
     other = tmp_path / "other.safetensors"
     save_file({"weight": torch.zeros(3)}, other)
-    with pytest.raises(ModelError, match="other.safetensors: does not fit the detector's backbone: .*stem"):
+    with pytest.raises(ModelError, match=r"other\.safetensors: does not fit the detector's backbone: .*stem"):
         tiny.load_backbone(other)
-    with pytest.raises(ModelError, match="does not fit .* size mismatch for encoder.stem.weight"):
+    with pytest.raises(ModelError, match=r"does not fit .* size mismatch for encoder\.stem\.weight"):
         tiny.load_backbone(SHIPPED)

@@ -69,8 +69,8 @@ class StageConfig:
         augmentation: how photographs are varied, where it differs from `Augmentation`'s own fields.
         learning_rate: at its height.
         detector_learning_rate: of the detector, where it learns; None for the same.
-        backbone_learning_rate: of the detector's backbone, where it learns; None for the detector's. A backbone
-            that has learned elsewhere wants a lower one.
+        backbone_learning_rate: of the detector's backbone, where it learns; None for the detector's. One that
+            has learned elsewhere wants a lower rate.
         frozen: beginnings of names of the detector's parameters that do not learn although the detector does,
             such as the finest scales of a backbone that has learned elsewhere: their gradients are most of
             a step's time.

@@ -31,7 +31,7 @@ LEAST_PLACES = 3
 BOX_WEIGHT, GIOU_WEIGHT, SIDE_WEIGHT = 5.0, 2.0, 1.0
 """The first two as in RT-DETR and D-FINE."""
 LEAST_TURN = 0.15
-"""Sine of the angle at the wrist between index and little finger's knuckles, below which a hand is edge-on."""
+"""Sine of the angle at the wrist between index and little finger's knuckles, below which it is edge-on."""
 PARTS_WEIGHT = 0.5
 PART_SPREAD = 0.7
 """Places: standard deviation of the bump around a joint that is not held against others."""
@@ -48,17 +48,17 @@ class DenseHead(nn.Module):
     def __init__(self, channels: int, fine: int) -> None:
         super().__init__()
         self.hidden = nn.Linear(channels, 2 * channels)
-        # Per joint: place in the box, 3D, score; then the side, which way the knuckles turn, what faces the camera.
+        # Per joint: place in the box, 3D, score; then the three of `sides_of`.
         self.out = nn.Linear(2 * channels, 6 * NUM_JOINTS + 3)
-        # Per joint: whether it lies here, and where from the place's centre, in places. Of the encoder's finest
-        # map, and of the finer one of the backbone, where the decoder will look for the joints' exact places.
+        # Per joint: whether it lies here, and where from the place's centre, in places. Of the encoder's
+        # finest map, and of the finer one of the backbone, where the decoder will look for joints.
         self.parts = nn.Linear(channels, 3 * NUM_JOINTS)
         self.fine_parts = nn.Linear(fine, 3 * NUM_JOINTS)
         for said in (self.parts, self.fine_parts):
             nn.init.constant_(said.bias[:NUM_JOINTS], -4.0)
 
     def forward(self, features: Tensor, boxes: Tensor) -> tuple[Predictions, Tensor]:
-        """(M, D) features and their boxes (M, 4) -> what is said of M hands, and (M, 3) logits: see `sides_of`."""
+        """(M, D) features and their boxes (M, 4) -> what is said of M hands, and the logits of `sides_of`."""
         said = self.out(F.relu(self.hidden(features)))
         joints = said[:, :-3].unflatten(1, (NUM_JOINTS, 6))
         joints_3d = LENGTH_UNIT * joints[..., 2:5]

@@ -35,7 +35,9 @@ class StageStep(nn.Module):
         self.network, self.mesh = network, mesh
         self.config, self.stage = config, stage
         self.dense = (
-            DenseHead(network.detector.feature_channels, network.backbone_channels[1]) if stage.dense else None
+            DenseHead(network.detector.feature_channels, network.backbone_channels[1])
+            if stage.dense
+            else None
         )
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

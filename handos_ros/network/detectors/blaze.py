@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -47,9 +48,11 @@ class BlazeConfig(BackboneConfigMixin, PreTrainedConfig):  # type: ignore[misc]
 
 class Slope(nn.PReLU):
     """PReLU. In a graph it is written as two convolutions: onnxruntime's own runs on one value at a time and
-    takes as long as all the backbone's other parts together."""
+    takes as long as all the backbone's other parts together.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps in, the same maps bent."""
         if not torch.compiler.is_exporting():
             return super().forward(x)
         slope = self.weight.view(-1, 1, 1, 1)
@@ -70,6 +73,7 @@ class Block(nn.Module):
         self.activation = Slope(out)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, h, w) -> (B, out, h / stride, w / stride)."""
         seen = x
         if self.stride == 2:
             seen = _padded(x)
@@ -98,6 +102,7 @@ class Down(nn.Module):
         self.blocks = _chain(out, blocks)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """(B, channels, h, w) and (B, out, 2h, 2w) -> (B, out, 2h, 2w)."""
         # Size by the finer map: it is a multiple of the coarser one's.
         coarse = nn.functional.interpolate(coarse, size=fine.shape[-2:], mode="bilinear")
         return self.blocks(fine + self.activation(self.project(coarse)))
@@ -112,7 +117,7 @@ class Blaze(nn.Module):
         self.stem = nn.Conv2d(3, first, 5, 2)
         self.activation = Slope(first)
         self.scales = nn.ModuleList([_chain(first, blocks)])
-        for before, after in zip(channels, channels[1:], strict=False):
+        for before, after in pairwise(channels):
             self.scales.append(nn.Sequential(Block(before, after, 2), *_chain(after, blocks)))
         self.down16 = Down(channels[4], channels[3], blocks // 2)
         self.down8 = Down(channels[3], channels[2], blocks // 2)
@@ -123,6 +128,7 @@ class Blaze(nn.Module):
         return [self.scales[1], self.down8, self.down16, self.scales[4]]
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """The maps of a batch."""
         x = self.scales[0](self.activation(self.stem(_padded(pixels))))
         maps = []
         for scale in self.scales[1:]:
@@ -149,7 +155,8 @@ class BlazeBackbone(BackboneMixin, PreTrainedModel):  # type: ignore[misc]
     def _init_weights(self, module: nn.Module) -> None:
         """As torch begins them."""
 
-    def forward(self, pixel_values: Tensor, **_: Any) -> BackboneOutput:
+    def forward(self, pixel_values: Tensor, **_: Any) -> BackboneOutput:  # type: ignore[override]
+        """Those maps of a batch that `out_indices` name."""
         maps = (None, *self.encoder(pixel_values))
         return BackboneOutput(feature_maps=tuple(maps[i] for i in self.out_indices))
 
