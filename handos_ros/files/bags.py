@@ -1,17 +1,18 @@
 """A bag in, a bag with hands out: every picture of the chosen topics through the pipeline and a tracker.
 
-Three threads, so that the network waits for nobody: one reads, with a few more that decode the pictures
-ahead; the caller's runs the network; one writes. Between them are short queues, so that memory does not
-grow with the bag.
+Several threads, so that nobody waits for anybody: one reads; a few more each decode a picture and run a
+network on it; the caller's takes what they found in the pictures' order and tracks it; one writes. Between
+them are short queues, so that memory does not grow with the bag.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -33,7 +34,8 @@ from handos_ros.hands import Camera, Hands
 from handos_ros.inference.pipeline import Pipeline
 from handos_ros.video.tracker import Tracker
 
-# Pictures decoded ahead of the network: enough to ride out a slow one, little enough to hold in memory.
+# Pictures looked at ahead of their turn, and results that wait to be written: enough to ride out a slow one,
+# little enough to hold in memory.
 _AHEAD = 4
 # Other messages go to the writer in heaps of this size where no picture comes in between.
 _HEAP_BYTES = 4 << 20
@@ -54,7 +56,7 @@ class BagOptions:
         mesh: whether messages and markers hold the mesh.
         smoothing: of the tracker, 0 to 1.
         overwrite, resume: see `BagWriter`.
-        decoders: threads that decode pictures.
+        decoders: threads that decode pictures, at least; each network has one.
     """
 
     topics: tuple[str, ...] = ()
@@ -77,7 +79,8 @@ class BagReport:
     Attributes:
         output: the bag as it is now: whole, or the readable part of it.
         pictures, hands: looked at and found; `bad_pictures` could not be read.
-        seconds, network_seconds: of this run: all of it, and the pipeline alone.
+        seconds, network_seconds: of this run: all of it, and what the networks took, each its share of the
+            pictures.
         errors: what was wrong and left out, one line each; with any, the work is not all done.
         notes: what the user should know besides.
         interrupted: stopped before the end.
@@ -99,7 +102,7 @@ class BagReport:
 def process_bag(
     source: Path,
     output: Path,
-    pipeline: Pipeline,
+    pipelines: Sequence[Pipeline],
     options: BagOptions,
     *,
     stop: Callable[[], bool] = lambda: False,
@@ -111,7 +114,7 @@ def process_bag(
         source: the bag.
         output: the new bag's folder; while it is not whole, and after `stop`, it is called
             `<output>.partial` and is a bag too.
-        pipeline: the network.
+        pipelines: the network, once for each picture that is to be looked at at a time.
         options: what to do.
         stop: asked after every picture; True ends the work in good order.
         on_pictures: told how many pictures are done, of how many where that is known.
@@ -133,12 +136,12 @@ def process_bag(
         storage=options.storage or reader.storage,
         compression=options.compression or reader.compression,
         part_bytes=options.part_bytes,
-        job=_job(reader, cameras, kept, pipeline, options),
-        custom_data={"handos_version": __version__, "handos_model": pipeline.model_id},
+        job=_job(reader, cameras, kept, pipelines[0], options),
+        custom_data={"handos_version": __version__, "handos_model": pipelines[0].model_id},
         overwrite=options.overwrite,
         resume=options.resume,
     )
-    run = _Run(reader, writer, pipeline, options, cameras, kept)
+    run = _Run(reader, writer, pipelines, options, cameras, kept)
     report = run.report
     report.errors += [line for line in missing if line not in report.errors]
     report.notes += notes
@@ -165,6 +168,16 @@ class _Frame(NamedTuple):
     complaint: str
 
 
+class _Seen(NamedTuple):
+    """What a network found in a picture, in how many seconds; the rest is the frame's."""
+
+    hands: Hands
+    seconds: float
+    header: dict[str, Any]
+    stamp: float
+    complaint: str
+
+
 @dataclass
 class _Batch:
     """Messages in a row, of which the last is a picture unless `camera` is None.
@@ -176,7 +189,7 @@ class _Batch:
     position: int
     stamp: int = 0
     camera: CameraTopics | None = None
-    frame: Future[_Frame] | None = None
+    seen: Future[_Seen] | None = None
 
 
 @dataclass
@@ -198,20 +211,23 @@ class _Run:
         self,
         reader: BagReader,
         writer: BagWriter,
-        pipeline: Pipeline,
+        pipelines: Sequence[Pipeline],
         options: BagOptions,
         cameras: list[CameraTopics],
         kept: frozenset[str],
     ) -> None:
         self.report = BagReport(writer.final)
         self.left_over = False
-        self._reader, self._writer, self._pipeline, self._options = reader, writer, pipeline, options
+        self._reader, self._writer, self._options = reader, writer, options
+        self._hand_model, self._model_id = pipelines[0].hand_model, pipelines[0].model_id
+        self._networks = len(pipelines)
+        self._free: SimpleQueue[Pipeline] = SimpleQueue()
+        for pipeline in pipelines:
+            self._free.put(pipeline)
         self._cameras = {camera.image: camera for camera in cameras}
         self._kept = kept
         self._trackers = {camera.image: Tracker(smoothing=options.smoothing) for camera in cameras}
-        self._markers = {
-            camera.image: HandMarkers(pipeline.hand_model, mesh=options.mesh) for camera in cameras
-        }
+        self._markers = {camera.image: HandMarkers(self._hand_model, mesh=options.mesh) for camera in cameras}
         self._topics = {
             (camera.image, what): Topic(camera.output(what), msgtype, _definition(msgtype), (qos,))
             for camera in cameras
@@ -226,10 +242,11 @@ class _Run:
 
     def go(self, stop: Callable[[], bool], progress: Callable[[], None]) -> None:
         """Do it. Raises what any of the threads raised."""
-        batches: Channel[_Batch] = Channel(_AHEAD)
+        workers = max(self._options.decoders, self._networks)
+        batches: Channel[_Batch] = Channel(max(_AHEAD, workers))
         results: Channel[_Result] = Channel(_AHEAD)
         failure: list[BaseException] = []
-        with ThreadPoolExecutor(self._options.decoders, "decode") as pool:
+        with ThreadPoolExecutor(workers, "look") as pool:
 
             def read() -> None:
                 try:
@@ -261,11 +278,12 @@ class _Run:
                     if stop():
                         self.report.interrupted = True
                         break
-                    if not results.put(self._look(batch)):
+                    if not results.put(self._track(batch)):
                         break
             except BaseException as error:
                 problem = error
             batches.cancel()
+            pool.shutdown(wait=False, cancel_futures=True)
             results.close(problem)
             for thread in threads:
                 thread.join()
@@ -320,7 +338,7 @@ class _Run:
             self._trackers[image].restore(tracker)
 
     def _batches(self, pool: ThreadPoolExecutor) -> Iterator[_Batch]:
-        """The bag's messages up to each picture; the pictures are being decoded."""
+        """The bag's messages up to each picture; the pictures are being looked at."""
         skip, infos = self._position, self._first_infos()
         by_info: dict[str, list[CameraTopics]] = {}
         for camera in self._cameras.values():
@@ -341,8 +359,8 @@ class _Run:
                 size += len(message.data)
             if pictured is not None:
                 info = infos.get(pictured.info or "")
-                frame = pool.submit(self._decode, message, pictured, info)
-                yield _Batch(heap, position, message.stamp, pictured, frame)
+                seen = pool.submit(self._see, message, pictured, info)
+                yield _Batch(heap, position, message.stamp, pictured, seen)
             elif size < _HEAP_BYTES:
                 continue
             else:
@@ -384,23 +402,32 @@ class _Run:
         seconds = stamp.sec + stamp.nanosec * 1e-9 or message.stamp * 1e-9
         return _Frame(picture, camera, header, seconds, complaint)
 
-    def _look(self, batch: _Batch) -> _Result:
-        """The network and the tracker on a batch's picture."""
-        if batch.camera is None or batch.frame is None:
+    def _see(self, message: Message, topics: CameraTopics, info: Message | None) -> _Seen:
+        """Bytes to hands, by whichever network is free."""
+        frame = self._decode(message, topics, info)
+        pipeline = self._free.get()
+        try:
+            started = perf_counter()
+            hands = pipeline(frame.picture, frame.camera, mesh=self._options.mesh)
+            return _Seen(hands, perf_counter() - started, frame.header, frame.stamp, frame.complaint)
+        finally:
+            self._free.put(pipeline)
+
+    def _track(self, batch: _Batch) -> _Result:
+        """The tracker on what was seen in a batch's picture; batches come in their order."""
+        if batch.camera is None or batch.seen is None:
             return _Result(batch)
         image = batch.camera.image
         try:
-            frame = batch.frame.result()
+            seen = batch.seen.result()
             started = perf_counter()
-            hands = self._pipeline(frame.picture, frame.camera, mesh=self._options.mesh)
-            network = perf_counter()
             tracker = self._trackers[image]
-            hands = tracker(hands, frame.stamp)
-            seconds = perf_counter() - started
+            hands = tracker(seen.hands, seen.stamp)
+            seconds = seen.seconds + perf_counter() - started
         except (PictureError, CameraError) as error:
             return _Result(batch, error=f"{image} at {_time(batch.stamp)}: {error}")
-        self.report.network_seconds += network - started
-        return _Result(batch, hands, frame.header, seconds, tracker.state(), frame.complaint)
+        self.report.network_seconds += seen.seconds / self._networks
+        return _Result(batch, hands, seen.header, seconds, tracker.state(), seen.complaint)
 
     def _write(self, result: _Result) -> None:
         """A batch's messages, and its hands after the picture that they are in."""
@@ -427,7 +454,7 @@ class _Run:
     def _put(self, image: str, what: str, batch: _Batch, data: bytes) -> None:
         if image not in self._announced:
             self._announced.add(image)
-            topology = rosmsg.hand_topology(self._pipeline.hand_model, self._pipeline.model_id)
+            topology = rosmsg.hand_topology(self._hand_model, self._model_id)
             self._put(image, "topology", batch, topology)
         self._writer.write(self._topics[image, what], batch.stamp, data)
 

@@ -1,7 +1,8 @@
 """Many bags at once: in processes on this machine, or as tasks of a Ray cluster.
 
-One bag is the unit of work: a camera's pictures must come in turn, for the tracker. Every process has a
-network of its own, and the CPU threads are shared out among them.
+One bag is the unit of work: a camera's pictures must come in turn, for the tracker. Every process has
+networks of its own, and the CPU threads are shared out among them. Within a process a network on one thread
+for each of several pictures gets more done than one on all threads, whose parts wait for each other.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from handos_ros.errors import DataError, HandosError
 from handos_ros.files.bags import BagOptions, BagReport, process_bag
 from handos_ros.inference.pipeline import Pipeline
 
+# Networks of a process, at most: each takes memory.
+_MOST_NETWORKS = 4
 # How often a waiting parent looks for Ctrl-C and counts the pictures, s.
 _TICK = 0.2
 
@@ -61,18 +64,19 @@ def run_here(
         tasks: the bags.
         load: the network.
         options: for each bag.
-        threads: CPU threads for the network, None for all.
+        threads: CPU threads for the networks, None for all.
         stop: asked after every picture.
         on_pictures: told how many more pictures are done.
     """
-    pipeline = load(threads=threads)
+    pipelines = _networks(load, threads)
     try:
         for number, task in enumerate(tasks):
             if stop():
                 return
-            yield _outcome(number, task, pipeline, options, stop, on_pictures)
+            yield _outcome(number, task, pipelines, options, stop, on_pictures)
     finally:
-        pipeline.close()
+        for pipeline in pipelines:
+            pipeline.close()
 
 
 def run_processes(
@@ -190,7 +194,7 @@ def cpu_count() -> int:
 def _outcome(
     number: int,
     task: BagTask,
-    pipeline: Pipeline,
+    pipelines: Sequence[Pipeline],
     options: BagOptions,
     stop: Callable[[], bool],
     on_pictures: Callable[[int], None],
@@ -204,7 +208,7 @@ def _outcome(
 
     try:
         return Outcome(
-            number, process_bag(task.source, task.output, pipeline, options, stop=stop, on_pictures=count)
+            number, process_bag(task.source, task.output, pipelines, options, stop=stop, on_pictures=count)
         )
     except HandosError as error:
         return Outcome(number, None, str(error))
@@ -217,7 +221,7 @@ class _Process:
     threads: int
     stopping: Any
     done: Any
-    pipeline: Pipeline | None = None
+    pipelines: Sequence[Pipeline] = ()
 
 
 def _start_process(load: Loader, threads: int, stopping: Any, done: Any) -> None:
@@ -235,12 +239,12 @@ def _run_in_process(number: int, task: BagTask, options: BagOptions) -> Outcome:
     if _Process.stopping.is_set():
         return Outcome(number, None)
     try:
-        if _Process.pipeline is None:
+        if not _Process.pipelines:
             _limit_opencv(_Process.threads)
-            _Process.pipeline = _Process.load(threads=_Process.threads)
+            _Process.pipelines = _networks(_Process.load, _Process.threads)
     except HandosError as error:
         return Outcome(number, None, str(error))
-    return _outcome(number, task, _Process.pipeline, options, _Process.stopping.is_set, count)
+    return _outcome(number, task, _Process.pipelines, options, _Process.stopping.is_set, count)
 
 
 def _run_on_ray(number: int, task: BagTask, load: Loader, options: BagOptions, threads: int) -> Outcome:
@@ -249,15 +253,30 @@ def _run_on_ray(number: int, task: BagTask, load: Loader, options: BagOptions, t
     before = signal.signal(signal.SIGINT, lambda number, frame: stopped.append(number))
     try:
         _limit_opencv(threads)
-        pipeline = load(threads=threads)
+        pipelines = _networks(load, threads)
         try:
-            return _outcome(number, task, pipeline, options, lambda: bool(stopped), lambda more: None)
+            return _outcome(number, task, pipelines, options, lambda: bool(stopped), lambda more: None)
         finally:
-            pipeline.close()
+            for pipeline in pipelines:
+                pipeline.close()
     except HandosError as error:
         return Outcome(number, None, str(error))
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _networks(load: Loader, threads: int | None) -> list[Pipeline]:
+    """One network for each thread, or few with several; one where a GPU or torch runs it."""
+    available = threads or cpu_count()
+    count = min(_MOST_NETWORKS, available)
+    first = load(threads=available // count)
+    if count == 1 or first.backend.device != "cpu":
+        return [first]
+    if first.backend.name != "onnxruntime":
+        # All of torch's networks share its threads.
+        first.close()
+        return [load(threads=threads)]
+    return [first, *(load(threads=available // count) for _ in range(count - 1))]
 
 
 def _limit_opencv(threads: int) -> None:

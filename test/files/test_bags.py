@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,10 @@ from rosbags.interfaces import QosDurability
 
 from handos_ros.errors import DataError
 from handos_ros.files.bags import BagOptions, process_bag
+from handos_ros.files.bags_parallel import BagTask, run_here
 from handos_ros.files.bags_reading import BagReader
 from handos_ros.hands import Camera, KSource
+from handos_ros.inference.pipeline import Pipeline
 from standin import standin_pipeline
 
 HANDS, MARKERS, TOPOLOGY = (f"/handos/cam/{name}" for name in ("hands", "markers", "topology"))
@@ -64,7 +67,7 @@ def of(messages: list[tuple[str, int, object]], topic: str) -> list[tuple[int, o
 
 
 def run(source: Path, output: Path, **options):
-    return process_bag(source, output, standin_pipeline(), BagOptions(**options))
+    return process_bag(source, output, [standin_pipeline()], BagOptions(**options))
 
 
 @pytest.mark.parametrize(
@@ -285,7 +288,7 @@ def test_resuming_changes_nothing(tmp_path: Path, stop_after: int, part_bytes: i
         return left[0] < 0
 
     options = BagOptions(resume=True, part_bytes=part_bytes)
-    report = process_bag(source, output, standin_pipeline(), options, stop=stop)
+    report = process_bag(source, output, [standin_pipeline()], options, stop=stop)
     assert report.interrupted and report.pictures == stop_after
     assert not output.exists() and report.output == tmp_path / "out.partial"
     # What is there is a bag, and the beginning of the whole one.
@@ -293,18 +296,20 @@ def test_resuming_changes_nothing(tmp_path: Path, stop_after: int, part_bytes: i
     assert partial == raw_contents(tmp_path / "whole")[: len(partial)]
 
     left[:] = [min(2, 11 - stop_after)]
-    process_bag(source, output, standin_pipeline(), options, stop=stop)
-    report = process_bag(source, output, standin_pipeline(), options)
+    process_bag(source, output, [standin_pipeline()], options, stop=stop)
+    report = process_bag(source, output, [standin_pipeline()], options)
     assert not report.interrupted and report.pictures == 12 and report.hands == sum(TRUE_HANDS[:12])
     assert raw_contents(output) == raw_contents(tmp_path / "whole")
     assert not (tmp_path / "out.partial").exists()
     assert sorted(file.suffix for file in output.iterdir())[-1] == ".yaml"
-    assert process_bag(source, output, standin_pipeline(), options).done_before
+    assert process_bag(source, output, [standin_pipeline()], options).done_before
 
 
 def test_resuming_another_job_is_refused(tmp_path: Path) -> None:
     source = write_bag(tmp_path / "in")
-    process_bag(source, tmp_path / "out", standin_pipeline(), BagOptions(), stop=iter([False, True]).__next__)
+    process_bag(
+        source, tmp_path / "out", [standin_pipeline()], BagOptions(), stop=iter([False, True]).__next__
+    )
     for options, words in [
         ({"resume": True, "mesh": False}, "other input or options \\(mesh\\)"),
         ({"resume": True, "keep": "none"}, "kept topics"),
@@ -346,14 +351,66 @@ def test_an_error_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
 
     pipeline.backend.detect = broken
     with pytest.raises(RuntimeError, match="fell over"):
-        process_bag(source, tmp_path / "out", pipeline, BagOptions())
+        process_bag(source, tmp_path / "out", [pipeline], BagOptions())
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
     # With parts, those that are finished stay.
     calls.clear()
     with pytest.raises(RuntimeError, match="fell over"):
-        process_bag(source, tmp_path / "out", pipeline, BagOptions(part_bytes=30_000))
+        process_bag(source, tmp_path / "out", [pipeline], BagOptions(part_bytes=30_000))
     assert not (tmp_path / "out").exists()
     assert len(contents(tmp_path / "out.partial")) > 10
+
+
+def test_several_networks_look_at_once_and_make_the_bag_that_one_makes(tmp_path: Path) -> None:
+    source = write_bag(tmp_path / "in")
+    run(source, tmp_path / "one")
+    together = threading.Barrier(3, timeout=20)
+    pipelines = [standin_pipeline() for _ in range(3)]
+    looked = []
+    for number, pipeline in enumerate(pipelines):
+
+        def wait_for_the_others(picture, number=number, detect=pipeline.backend.detect):
+            together.wait()  # 12 pictures, 3 at a time: none may ever be looked at alone
+            looked.append(number)
+            return detect(picture)
+
+        pipeline.backend.detect = wait_for_the_others
+    report = process_bag(source, tmp_path / "three", pipelines, BagOptions(decoders=1))
+    assert report.pictures == len(looked) == 12 and set(looked) == {0, 1, 2}
+    assert raw_contents(tmp_path / "three") == raw_contents(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "threads", "loaded"),
+    [
+        ("onnxruntime", "cpu", 2, [1, 1]),
+        ("onnxruntime", "cpu", 9, [2, 2, 2, 2]),
+        ("onnxruntime", "cpu", 1, [1]),
+        ("onnxruntime", "cuda", 8, [2]),
+        ("torch", "cuda", 8, [2]),
+        ("torch", "cpu", 8, [2, 8]),
+    ],
+)
+def test_threads_are_shared_out_among_networks_where_these_run_side_by_side(
+    tmp_path: Path, name: str, device: str, threads: int, loaded: list[int]
+) -> None:
+    given, pipelines = [], []
+
+    def load(*, threads: int | None) -> Pipeline:
+        given.append(threads)
+        pipelines.append(standin_pipeline())
+        pipelines[-1].backend.name, pipelines[-1].backend.device = name, device
+        return pipelines[-1]
+
+    task = BagTask(write_bag(tmp_path / "in"), tmp_path / "out")
+    done = list(
+        run_here(
+            [task], load, BagOptions(), threads=threads, stop=lambda: False, on_pictures=lambda more: None
+        )
+    )
+    assert [outcome.report.pictures for outcome in done] == [12]
+    assert given == loaded
+    assert all(pipeline.backend.closed for pipeline in pipelines)
 
 
 def test_memory_does_not_grow_with_the_bag(tmp_path: Path, monkeypatch) -> None:
@@ -380,7 +437,7 @@ def test_memory_does_not_grow_with_the_bag(tmp_path: Path, monkeypatch) -> None:
         ahead.append(len(read) / 3 - looked)
         return False
 
-    process_bag(source, tmp_path / "out", pipeline, BagOptions(), stop=stop)
+    process_bag(source, tmp_path / "out", [pipeline], BagOptions(), stop=stop)
     assert 1 < max(ahead) < 9
 
 

@@ -21,7 +21,7 @@ pandas = pytest.importorskip("pandas")
 @pytest.fixture
 def hands(tmp_path: Path) -> Path:
     """A bag with hands: 12 pictures, 20 hands."""
-    process_bag(write_bag(tmp_path / "in"), tmp_path / "hands", standin_pipeline(), BagOptions())
+    process_bag(write_bag(tmp_path / "in"), tmp_path / "hands", [standin_pipeline()], BagOptions())
     return tmp_path / "hands"
 
 
@@ -82,7 +82,7 @@ def test_more_rows_than_are_written_at_once(hands: Path, tmp_path: Path, monkeyp
 
 
 def test_no_hands_is_an_empty_table(tmp_path: Path) -> None:
-    process_bag(write_bag(tmp_path / "in"), tmp_path / "out", standin_pipeline(min_score=1.0), BagOptions())
+    process_bag(write_bag(tmp_path / "in"), tmp_path / "out", [standin_pipeline(min_score=1.0)], BagOptions())
     assert write_table([("b", tmp_path / "out")], tmp_path / "none.csv") == 0
     assert list(load(tmp_path / "none.csv").columns) == list(COLUMNS)
 
