@@ -122,8 +122,8 @@ def sides_of(targets: Targets) -> tuple[Tensor, Tensor]:
     """(M, 3) whether a hand is a right one, whether its knuckles turn clockwise from index to little finger
     as seen, and whether its back is seen; and (M, 3) where that is known.
 
-    The first is the second and the third agreeing or not. A network sees these two, each for itself, long
-    before it sees that; seen edge-on neither is there to be seen.
+    The first is the second and the third agreeing or not, so it has no gradient to follow before these are
+    told apart, and each of these has one. Of a hand seen edge-on neither is to be seen.
     """
     wrist, index, little = (targets.joints_2d[:, joint] for joint in (0, 5, 17))
     index, little = index - wrist, little - wrist
