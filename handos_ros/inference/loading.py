@@ -226,12 +226,17 @@ def read_model_id(path: Path) -> str:
     return str(metadata.get("handos.model") or json.loads(metadata["handos.config"])["name"])
 
 
-def check_learned(path: Path) -> None:
-    """Refuse a safetensors file whose training has not come to hands in 3D; older ones do not say."""
+def learned_by(path: str | Path) -> str:
+    """What the decoder in a safetensors file has learned: `none`, `2d` or `full`; old files do not say."""
     try:
-        learned = _metadata(path).get("handos.learned", "full")
+        return _metadata(Path(path)).get("handos.learned", "full")
     except (OSError, ValueError, KeyError, TypeError, struct.error):
-        return  # What is wrong with the file is said when it is loaded.
+        return "full"  # What is wrong with the file is said when it is loaded.
+
+
+def check_learned(path: Path) -> None:
+    """Refuse a safetensors file whose training has not come to hands in 3D."""
+    learned = learned_by(path)
     if learned == "2d":
         raise ModelError(
             f"{path}: has learned 2D joints alone so far: train it on, as `initial` of a run "

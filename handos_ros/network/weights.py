@@ -86,11 +86,6 @@ def load_weights(network: HandosNetwork, path: str | Path) -> None:
             tensor.copy_(state[name])
 
 
-def learned_by(path: str | Path) -> str:
-    """What the decoder in a weights file has learned: `none`, `2d` or `full`; old files do not say."""
-    return _read(Path(path))[1].get("handos.learned", "full")
-
-
 def same_weights(first: HandosConfig, second: HandosConfig) -> bool:
     """Whether weights of the one fit the other: no weight depends on the size of the network's picture."""
     return config_to_dict(replace(first, long_side=second.long_side)) == config_to_dict(second)

@@ -72,8 +72,8 @@ class StageConfig:
         backbone_learning_rate: of the detector's backbone, where it learns; None for the detector's. One that
             has learned elsewhere wants a lower rate.
         frozen: beginnings of names of the detector's parameters that do not learn although the detector does,
-            such as the finest scales of a backbone that has learned elsewhere: their gradients are most of
-            a step's time.
+            such as the finest scales of a backbone that has learned elsewhere: their gradients are a
+            large part of a step's time.
         warmup: steps in which the rate rises to its height.
         decay: the part of the steps, at the end, in which it falls to nothing along a line.
     """

@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from handos_ros.errors import DataError
 from handos_ros.files.atomic import naming
 from handos_ros.hand_model.model import HandModel
+from handos_ros.inference.loading import learned_by
 from handos_ros.learning.training.calibration import calibrate
 from handos_ros.learning.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from handos_ros.learning.training.config import StageConfig, TrainingConfig
@@ -29,7 +30,7 @@ from handos_ros.learning.training.losses import MeshTopology
 from handos_ros.learning.training.stages import StageStep
 from handos_ros.network.config import config_from_dict, config_to_dict, load_config
 from handos_ros.network.handos import HandosNetwork
-from handos_ros.network.weights import learned_by, load_weights, same_weights, save_weights
+from handos_ros.network.weights import load_weights, same_weights, save_weights
 
 
 @dataclass

@@ -18,12 +18,13 @@ from tiny_training import STAGES, changed, tiny_run, write_network  # noqa: E402
 
 from handos_ros.errors import DataError, HandosError, ModelError  # noqa: E402
 from handos_ros.hand_model.model import load_hand_model  # noqa: E402
+from handos_ros.inference.loading import learned_by  # noqa: E402
 from handos_ros.inference.pipeline import Pipeline  # noqa: E402
 from handos_ros.learning.training import checkpoint  # noqa: E402
 from handos_ros.learning.training.checkpoint import load_checkpoint, newest_checkpoint  # noqa: E402
 from handos_ros.learning.training.config import StageConfig  # noqa: E402
 from handos_ros.learning.training.loop import Run, check, learning_rate, train  # noqa: E402
-from handos_ros.network.weights import learned_by, load_network  # noqa: E402
+from handos_ros.network.weights import load_network  # noqa: E402
 
 OF_3D = ("decoder.lifting", "decoder.lifted_embedding", "decoder.vertex", "decoder.camera")
 
