@@ -150,9 +150,14 @@ class Rig:
         client = self.node.create_client(kind, name)
         try:
             assert self.spin_until(client.service_is_ready, timeout), f"no service {name}\n{self.log}"
-            future = client.call_async(request)
-            assert self.spin_until(future.done, timeout), f"{name} does not answer\n{self.log}"
-            return future.result()
+            # A server may hear a request before it has found the client that the answer is for; then the
+            # answer is lost, and all that a client can do is ask again.
+            end = time.monotonic() + timeout
+            futures = [client.call_async(request)]
+            while not self.spin_until(lambda: any(future.done() for future in futures), 2.0):
+                assert time.monotonic() < end, f"{name} does not answer\n{self.log}"
+                futures.append(client.call_async(request))
+            return next(future.result() for future in futures if future.done())
         finally:
             self.node.destroy_client(client)
 
