@@ -31,13 +31,19 @@ def standin_pipeline(
     return Pipeline(backend, hand_model, **{"model_id": "stand-in", **kwargs})
 
 
+UNSURE = 0.4
+"""What a dim disc scores."""
+
+
 def draw_disc(
-    image: np.ndarray, centre: tuple[float, float], diameter: float, side: int = RIGHT
+    image: np.ndarray, centre: tuple[float, float], diameter: float, side: int = RIGHT, *, dim: bool = False
 ) -> np.ndarray:
     """Draw one hand into an (H, W, 3) RGB picture, in place, and return it."""
     import cv2
 
-    colour = RIGHT_COLOUR if side == RIGHT else LEFT_COLOUR
+    colour = tuple(
+        165 * (value > 0) if dim else value for value in (RIGHT_COLOUR if side == RIGHT else LEFT_COLOUR)
+    )
     at = tuple(round(16 * float(value)) for value in centre)
     cv2.circle(image, at, round(8 * diameter), colour, -1, cv2.LINE_AA, 4)
     return image
@@ -76,17 +82,21 @@ class StandInBackend:
         time.sleep(self.delay)
         height, width = picture.shape[:2]
         if self.hands is None:
-            found = [(box, side) for side in (RIGHT, LEFT) for box in _discs(picture, side)]
+            found = [(*disc, side) for side in (RIGHT, LEFT) for disc in _discs(picture, side)]
         else:
             across = min(0.8 * width / max(self.hands, 1), 0.4 * height)
             found = [
-                ([(i + 0.5) / self.hands * width, 0.4 * height, across, across], LEFT if i % 2 else RIGHT)
+                (
+                    [(i + 0.5) / self.hands * width, 0.4 * height, across, across],
+                    0.95,
+                    LEFT if i % 2 else RIGHT,
+                )
                 for i in range(self.hands)
             ]
         nothing = [0.5 * width, 0.5 * height, 0.2 * width, 0.2 * height]
-        boxes = np.array([box for box, _ in found] + [nothing] * 5, np.float32)
-        scores = np.array([0.95 - 0.001 * i for i in range(len(found))] + [0.02] * 5, np.float32)
-        sides = np.array([side for _, side in found] + [RIGHT] * 5)
+        boxes = np.array([box for box, *_ in found] + [nothing] * 5, np.float32)
+        scores = np.array([found[i][1] - 0.001 * i for i in range(len(found))] + [0.02] * 5, np.float32)
+        sides = np.array([side for *_, side in found] + [RIGHT] * 5)
         return Detections(boxes / np.float32([width, height] * 2), scores, (sides, width, height))
 
     def decode(self, detections: Detections, queries: np.ndarray, boxes: np.ndarray) -> Decoded:
@@ -113,16 +123,20 @@ class StandInBackend:
         self.closed = True
 
 
-def _discs(picture: np.ndarray, side: int) -> list[list[float]]:
-    """Centre x, centre y, width, height in px, (0, 0) the corner, of one colour's discs."""
+def _discs(picture: np.ndarray, side: int) -> list[tuple[list[float], float]]:
+    """Centre x, centre y, width, height in px, (0, 0) the corner, of one colour's discs; and their scores."""
     import cv2
 
     red, green, blue = (picture[..., i].astype(np.int16) for i in range(3))
     strong, weak = (red, green) if side == RIGHT else (green, red)
     # Half way between the disc and a black or grey ground; what is not saturated is no disc.
-    mask = (np.minimum(strong, blue) - weak > 128).astype(np.uint8)
-    _, _, stats, _ = cv2.connectedComponentsWithStats(mask)
-    return [[x + w / 2, y + h / 2, w, h] for x, y, w, h, area in stats[1:].tolist() if area >= 12]
+    contrast = np.minimum(strong, blue) - weak
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((contrast > 128).astype(np.uint8))
+    return [
+        ([x + w / 2, y + h / 2, w, h], 0.95 if np.median(contrast[labels == number]) > 190 else UNSURE)
+        for number, (x, y, w, h, area) in enumerate(stats.tolist())
+        if number and area >= 12
+    ]
 
 
 def standin_hand_model() -> HandModel:

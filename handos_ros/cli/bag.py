@@ -122,7 +122,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="CPU threads for each bag (default: all, shared out)",
     )
-    add_model_arguments(parser)
+    add_model_arguments(parser, tracking=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -257,6 +257,7 @@ def _options(args: argparse.Namespace, *, table_only: bool) -> BagOptions:
         camera=load_camera(args),
         mesh=not args.no_mesh,
         smoothing=args.smoothing,
+        min_score=args.min_score,
         overwrite=args.overwrite,
         resume=args.resume,
         decoders=max(1, min(4, args.threads or cpu_count())),

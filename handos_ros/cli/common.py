@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from handos_ros.inference.pipeline import Pipeline
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose a network, its device, its thresholds and the camera."""
+def add_model_arguments(parser: argparse.ArgumentParser, *, tracking: bool = False) -> None:
+    """Add the options that choose a network, its device, its thresholds and the camera.
+
+    Args:
+        tracking: hands are followed from picture to picture; adds the threshold to stay.
+    """
     group = parser.add_argument_group("network and camera")
     group.add_argument(
         "--model",
@@ -48,6 +52,15 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="0..1",
         help="leave out hands that the network is less sure of (default: 0.5)",
     )
+    if tracking:
+        group.add_argument(
+            "--keep-score",
+            type=values.fraction,
+            default=0.25,
+            metavar="0..1",
+            help="a hand that was there a moment ago stays as long as the network is this sure "
+            "(default: 0.25; no more than --min-score counts)",
+        )
     group.add_argument(
         "--max-hands",
         type=values.positive,
@@ -76,8 +89,9 @@ def load_pipeline(args: argparse.Namespace, *, threads: int | None = None) -> Pi
 
 def model_options(args: argparse.Namespace) -> dict[str, Any]:
     """What `add_model_arguments` asked for, by the names that every pipeline's `load` gives it."""
-    names = ("model", "weights", "device", "backend", "hand_model", "min_score", "max_hands")
-    return {name: getattr(args, name) for name in names}
+    names = ("model", "weights", "device", "backend", "hand_model", "max_hands")
+    min_score = min(args.min_score, getattr(args, "keep_score", 1.0))
+    return {**{name: getattr(args, name) for name in names}, "min_score": min_score}
 
 
 def load_camera(args: argparse.Namespace) -> Camera | None:

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how much a hand is steadied over time; 0 leaves it as the network saw it (default: 0.5)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there already")
-    common.add_model_arguments(parser)
+    common.add_model_arguments(parser, tracking=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         pipeline = common.load_pipeline(args)
         stack.callback(pipeline.close)
         interruption = stack.enter_context(common.Interruption())
-        tracker = Tracker(smoothing=args.smoothing)
+        tracker = Tracker(smoothing=args.smoothing, min_score=args.min_score)
         work = _Work(args.source, pipeline, camera, tracker, live, draw=window or video is not None)
         with _Results(lines, video, source.rate, live, args.overwrite).opened() as results:
             work.run(source, results, interruption, window)

@@ -54,7 +54,7 @@ class BagOptions:
         part_bytes: size of the output's parts.
         camera: replaces every camera_info; None to go by camera_info.
         mesh: whether messages and markers hold the mesh.
-        smoothing: of the tracker, 0 to 1.
+        smoothing, min_score: of the tracker.
         overwrite, resume: see `BagWriter`.
         decoders: threads that decode pictures, at least; each network has one.
     """
@@ -67,6 +67,7 @@ class BagOptions:
     camera: Camera | None = None
     mesh: bool = True
     smoothing: float = 0.5
+    min_score: float = 0.0
     overwrite: bool = False
     resume: bool = False
     decoders: int = 2
@@ -226,7 +227,10 @@ class _Run:
             self._free.put(pipeline)
         self._cameras = {camera.image: camera for camera in cameras}
         self._kept = kept
-        self._trackers = {camera.image: Tracker(smoothing=options.smoothing) for camera in cameras}
+        self._trackers = {
+            camera.image: Tracker(smoothing=options.smoothing, min_score=options.min_score)
+            for camera in cameras
+        }
         self._markers = {camera.image: HandMarkers(self._hand_model, mesh=options.mesh) for camera in cameras}
         self._topics = {
             (camera.image, what): Topic(camera.output(what), msgtype, _definition(msgtype), (qos,))
@@ -530,7 +534,8 @@ def _job(
         "kept_topics": sorted(kept),
         "model": pipeline.model_id,
         "hand_model": pipeline.hand_model.name,
-        "min_score": pipeline.min_score,
+        "min_score": options.min_score,
+        "keep_score": pipeline.min_score,
         "max_hands": pipeline.max_hands,
         "camera": camera and [camera.k.tolist(), camera.width, camera.height, camera.distortion.tolist()],
         "mesh": options.mesh,

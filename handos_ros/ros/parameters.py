@@ -75,6 +75,13 @@ class Settings:
         live=True,
     )
     min_score: float = _parameter(0.5, "Hands that score less are left out.", bounds=(0.0, 1.0), live=True)
+    keep_score: float = _parameter(
+        0.25,
+        "With tracking, a hand that is tracked already stays as long as it scores this. No more than "
+        "min_score counts.",
+        bounds=(0.0, 1.0),
+        live=True,
+    )
     max_hands: int = _parameter(10, "Most hands in a picture, the best first.", bounds=(1, 100), live=True)
     max_age: float = _parameter(
         0.5,
@@ -108,6 +115,11 @@ class Settings:
         "right_wrist, children of the camera's frame.",
         needs="tf2_ros",
     )
+
+    @property
+    def network_score(self) -> float:
+        """What a hand must score for the network to look at it at all."""
+        return min(self.keep_score, self.min_score) if self.tracking else self.min_score
 
 
 def declare(node: Node) -> Settings:

@@ -140,7 +140,7 @@ class CameraStream:
         image = decode_image(message)
         camera = self._cameras.camera(self._inputs.info, rectified=settings.rectified)
         unpacked = perf_counter()
-        pipeline.min_score, pipeline.max_hands = settings.min_score, settings.max_hands
+        pipeline.min_score, pipeline.max_hands = settings.network_score, settings.max_hands
         hands = pipeline(image, camera, mesh=settings.publish_mesh)
         with self._lock:
             if session != self._session:
@@ -190,7 +190,7 @@ class CameraStream:
         if not settings.tracking:
             self._tracker.reset()
             return replace(hands, ids=np.full(len(hands), -1, np.int32))
-        self._tracker.smoothing = settings.smoothing
+        self._tracker.smoothing, self._tracker.min_score = settings.smoothing, settings.min_score
         return self._tracker(hands, stamp)
 
     def _notice_jump(self, stamp: float) -> None:

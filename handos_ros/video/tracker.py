@@ -51,6 +51,11 @@ class Tracker:
     have them, by side and by depth. A track that is not seen keeps its id for `max_age`. The result holds
     hands of this picture only: none is invented for a track that was missed.
 
+    Two thresholds. A hand that scores less than `min_score` begins no track, but goes on with one that no
+    surer hand of the picture took (as ByteTrack does, Zhang et al. 2022): a hand that was plainly there a
+    moment ago needs less to be believed. So a network that is asked for unsure hands as well, by a lower
+    `min_score` of its own, loses hands less often, and finds no more that are none.
+
     Side. A track's side is its mean over half a second, so that one picture that saw the other side changes
     nothing. The mesh of such a picture is inside out, and so it and the 3D joints are not used: the shape
     of the track's last good picture is shown at the place of the new one. So `handedness` always names the
@@ -65,12 +70,16 @@ class Tracker:
         smoothing: 0 (off) to 1 (strong); may change at any time.
         max_age: seconds after which a track that is not seen is forgotten.
         min_hits: pictures that must show a hand before it appears in results.
+        min_score: what a hand must score to begin a track; may change at any time.
     """
 
-    def __init__(self, *, smoothing: float = 0.5, max_age: float = 0.5, min_hits: int = 1) -> None:
+    def __init__(
+        self, *, smoothing: float = 0.5, max_age: float = 0.5, min_hits: int = 1, min_score: float = 0.0
+    ) -> None:
         self.smoothing = smoothing
         self.max_age = max_age
         self.min_hits = min_hits
+        self.min_score = min_score
         self._next_id = 0
         self.reset()
 
@@ -89,7 +98,7 @@ class Tracker:
 
         Returns:
             The same hands in the same order with ids and smoothed, less those that were not yet seen in
-            `min_hits` pictures.
+            `min_hits` pictures, and those below `min_score` that go on with no track.
 
         Raises:
             ValueError: if `stamp` is not finite.
@@ -102,7 +111,7 @@ class Tracker:
         self._prepare(hands, stamp)
 
         tracks = self._tracks
-        rows, columns = assign(self._costs(hands, stamp), _MAX_REACH + _DEPTH_COST + _SIDE_COST)
+        hands, rows, columns = self._assigned(hands, stamp)
         fresh = np.setdiff1d(np.arange(len(hands)), columns)
         where = np.empty(len(hands), np.intp)
         where[columns], where[fresh] = rows, len(tracks.ids) + np.arange(len(fresh))
@@ -152,6 +161,20 @@ class Tracker:
             self._tracks = replace(
                 tracks, mesh=np.full(size, np.nan, np.float32), mesh_rate=np.zeros(size, np.float32)
             )
+
+    def _assigned(self, hands: Hands, stamp: float) -> tuple[Hands, NDArray[np.intp], NDArray[np.intp]]:
+        """The hands that count; and of the tracks that go on, their rows and the numbers of their hands."""
+        costs, limit = self._costs(hands, stamp), _MAX_REACH + _DEPTH_COST + _SIDE_COST
+        sure = hands.scores >= self.min_score
+        rows, columns = assign(np.where(sure, costs, np.inf), limit)
+        if sure.all():
+            return hands, rows, columns
+        costs[rows] = np.inf
+        more, unsure = assign(np.where(sure, np.inf, costs), limit)
+        rows, columns = np.concatenate([rows, more]), np.concatenate([columns, unsure])
+        counts = sure.copy()
+        counts[columns] = True
+        return hands.select(counts), rows, (np.cumsum(counts) - 1)[columns]
 
     def _costs(self, hands: Hands, stamp: float) -> NDArray:
         """(T, N) of taking each hand for each track, in hand sizes; infinite where it cannot be."""

@@ -19,9 +19,8 @@ if __name__ == "__main__":
     def load_pipeline(args):
         from standin import standin_pipeline
 
-        return standin_pipeline(
-            delay=options.delay, hands=options.hands, min_score=args.min_score, max_hands=args.max_hands
-        )
+        thresholds = {name: common.model_options(args)[name] for name in ("min_score", "max_hands")}
+        return standin_pipeline(delay=options.delay, hands=options.hands, **thresholds)
 
     common.load_pipeline = load_pipeline
     sys.exit(main.main(words))

@@ -10,10 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from bag_makers import START, STEP, T, camera_info, default_messages, jpeg, raw, write_bag
 from rosbags.highlevel import AnyReader
+
+from standin import draw_disc
 
 HANDS = "/handos/cam/hands"
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -62,6 +65,22 @@ def test_a_bag(tmp_path: Path) -> None:
     assert "12 pictures, 20 hands" in result.stdout and "20 hands -> " in result.stdout
     assert len([m for m in messages(tmp_path / "out") if m[0] == HANDS]) == 12
     assert len((tmp_path / "hands.csv").read_text().splitlines()) == 21
+
+
+@pytest.mark.parametrize(
+    ("words", "hands"), [((), 5), (("--keep-score", "0.5"), 2)], ids=["by default", "one threshold"]
+)
+def test_a_hand_that_becomes_unsure_stays(tmp_path: Path, words: tuple, hands: int) -> None:
+    pictures = []
+    for i in range(6):
+        picture = draw_disc(np.zeros((240, 320, 3), np.uint8), (160, 120), 80, dim=i not in (1, 3))
+        data = cv2.imencode(".jpg", picture[..., ::-1])[1].reshape(-1)
+        stamp = START + i * STEP
+        pictures.append(("/cam/image_raw/compressed", stamp, jpeg(i, stamp, data=data)))
+    source = write_bag(tmp_path / "in", pictures)
+    result = bag(source, "-o", tmp_path / "out", *words)
+    assert result.returncode == 0, result.stderr
+    assert f"6 pictures, {hands} hands" in result.stdout
 
 
 def test_the_real_clip(tmp_path: Path, shared_data: Path) -> None:

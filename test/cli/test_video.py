@@ -70,6 +70,29 @@ def test_overlay_and_json_lines(handos) -> None:
     assert all(pair == ids[0] for pair in ids) and ids[0]["left"] != ids[0]["right"] >= 0
 
 
+@pytest.mark.parametrize(
+    ("words", "seen"),
+    [
+        ([], [0, 1, 1, 1, 1, 1]),
+        (["--keep-score", "0.5"], [0, 1, 0, 1, 0, 0]),
+        # The threshold to stay never is above the one to begin.
+        (["--min-score", "0.3", "--keep-score", "0.9"], [1] * 6),
+    ],
+    ids=["by default", "one threshold", "lower than that"],
+)
+def test_a_hand_that_becomes_unsure_stays(handos, words: list[str], seen: list[int]) -> None:
+    writer = cv2.VideoWriter(str(handos.folder / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), RATE, SIZE)
+    for number in range(6):
+        image = draw_disc(
+            np.full((SIZE[1], SIZE[0], 3), 60, np.uint8), (80, 60), 50, dim=number not in (1, 3)
+        )
+        writer.write(image[..., ::-1])
+    writer.release()
+    assert handos("video", "clip.avi", "-o", "out", "--no-overlay", *words).returncode == 0
+    counts = [len(line["hands"]) for line in read_lines(handos.folder / "out/clip.jsonl")]
+    assert counts == seen
+
+
 def test_without_overlay(handos) -> None:
     write_clip(handos.folder / "clip.avi", count=5, code="MJPG")
     assert handos("video", "clip.avi", "-o", "out", "--no-overlay", "--smoothing", "0").returncode == 0

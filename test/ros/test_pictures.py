@@ -11,7 +11,9 @@ pytest.importorskip(
 from ros.rig import BEST_EFFORT, RELIABLE, image_message, info_message, two_hands
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from handos_ros.hands import LEFT, RIGHT
 from handos_ros.msg import Hand, HandArray
+from standin import UNSURE, draw_disc
 
 
 def test_a_picture_gives_its_hands_under_its_own_header(rig):
@@ -143,6 +145,25 @@ def test_bad_pictures_are_dropped_counted_and_reported(rig):
         return any(v.get("dropped, bad") == str(len(BAD)) for v in values)
 
     assert rig.spin_until(counted, 5)
+
+
+def test_a_hand_that_becomes_unsure_stays_while_it_is_tracked(rig):
+    rig.start()
+    got = rig.listen(HandArray, "/handos/hands")
+    images = rig.publisher(Image, "/image_raw")
+    dim = np.zeros((240, 320, 3), np.uint8)
+    draw_disc(draw_disc(dim, (96, 120), 60, RIGHT, dim=True), (224, 120), 60, LEFT, dim=True)
+    assert not rig.send(images, lambda: rig.image(dim), got).hands
+    ids = [hand.id for hand in rig.send(images, rig.image, got).hands]
+    dimmed = rig.send(images, lambda: rig.image(dim), got, more=3).hands
+    assert [hand.id for hand in dimmed] == ids and len(ids) == 2
+    assert [hand.score for hand in dimmed] == pytest.approx([UNSURE] * 2, abs=0.01)
+    assert rig.set("keep_score", 0.5).successful
+    assert not rig.send(images, lambda: rig.image(dim), got, more=3).hands
+    assert rig.set("keep_score", 0.25).successful
+    rig.send(images, rig.image, got)
+    assert rig.set("tracking", False).successful
+    assert not rig.send(images, lambda: rig.image(dim), got, more=3).hands
 
 
 def test_padded_rows_and_other_encodings_show_the_same_hands(rig):

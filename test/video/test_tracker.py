@@ -124,6 +124,31 @@ def test_hands_appear_after_min_hits_pictures():
     assert both.ids.tolist() == [0] and both.handedness.tolist() == [1]
 
 
+def scored(hands, *scores):
+    return replace(hands, scores=np.array(scores, np.float32))
+
+
+def test_an_unsure_hand_goes_on_with_its_track_but_begins_none():
+    tracker = Tracker(min_score=0.5)
+    both, one = hands_at([HERE, THERE], [1, 0]), hands_at([HERE], [1])
+    assert len(tracker(scored(both, 0.3, 0.4), 0.0)) == 0
+    assert tracker(scored(both, 0.9, 0.4), 0.1).ids.tolist() == [0]
+    seen = tracker(scored(both, 0.3, 0.4), 0.2)
+    assert seen.ids.tolist() == [0] and seen.scores.tolist() == pytest.approx([0.3])
+    assert tracker(scored(both, 0.4, 0.5), 0.3).ids.tolist() == [0, 1]
+    assert tracker(scored(one, 0.3), 0.4).ids.tolist() == [0]
+    # Once it is forgotten, it has to be plain again.
+    assert len(tracker(scored(both, 0.3, 0.3), 2.0)) == 0
+
+
+def test_a_track_goes_on_with_the_sure_hand_where_an_unsure_one_is_nearer():
+    tracker = Tracker(min_score=0.5)
+    tracker(scored(hands_at([HERE], [1]), 0.9), 0.0)
+    near = np.add(HERE, (0.03, 0, 0))
+    seen = tracker(scored(hands_at([HERE, near], [1, 1]), 0.3, 0.9), 0.1)
+    assert seen.ids.tolist() == [0] and seen.scores.tolist() == pytest.approx([0.9])
+
+
 @pytest.mark.parametrize("apart", ["side", "depth"])
 def test_hands_that_lie_on_each_other_are_told_apart(apart):
     """Joint on joint, jittering by more than what parts them: only side or depth tells."""
