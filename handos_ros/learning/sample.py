@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # Evaluation reads samples on machines that have no torch.
     import torch
 
 SIDE_UNKNOWN = -1
+FAR_OUTSIDE = 0.15
+"""Joints farther outside a picture than this part of its longer side are not asked for in 2D."""
 
 
 @dataclass(eq=False)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from handos_ros.learning.sample import SIDE_UNKNOWN, Sample
+from handos_ros.learning.sample import FAR_OUTSIDE, SIDE_UNKNOWN, Sample
 from handos_ros.learning.training.photometric import Photometric
 
 
@@ -174,7 +174,7 @@ def dropped(sample: Sample, least_visible: float, least_pixels: float) -> Sample
     left_over = ~keep & (seen > 0)
 
     outside = np.maximum(low - sample.joints_2d, sample.joints_2d - high).max(-1)
-    far = outside > 0.15 * max(width, height)
+    far = outside > FAR_OUTSIDE * max(width, height)
     visibility = np.where((outside > 0) & (sample.joints_2d_weight > 0), 0, sample.visibility)
     kept = replace(
         sample,

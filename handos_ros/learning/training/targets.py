@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from handos_ros.learning.sample import Batch
+from handos_ros.learning.sample import FAR_OUTSIDE, Batch
 
 NEAREST_DEPTH = 0.1
 """Points nearer than this fraction of the wrist's depth are projected as if they lay there."""
@@ -23,7 +23,8 @@ class Targets:
 
     Attributes:
         joints_2d: (M, 21, 2) px of the padded picture.
-        joints_2d_weight: (M, 21), 0 where there is no label.
+        joints_2d_weight: (M, 21), 0 where there is no label or the joint lies far outside the picture: one
+            beside the camera may have its projection thousands of pixels away, and would rule the batch.
         area: (M,) px^2 of the labelled box, at least 1.
         joints_3d: (M, 21, 3) m, ray frame, wrist at 0.
         exact_3d: (M,) bool, whether `joints_3d` may be compared as it is.
@@ -67,9 +68,11 @@ def gather_targets(batch: Batch, picture: Tensor, hand: Tensor) -> Targets:
     wrist = joints_3d[:, :1]
     box = batch.boxes_px[picture, hand]
     height, width = batch.picture_size
+    last = joints_2d.new_tensor([width - 0.5, height - 0.5])
+    near = torch.maximum(-0.5 - joints_2d, joints_2d - last).amax(-1) <= FAR_OUTSIDE * max(width, height)
     return Targets(
         joints_2d=joints_2d,
-        joints_2d_weight=batch.joints_2d_weight[picture, hand],
+        joints_2d_weight=batch.joints_2d_weight[picture, hand] * near,
         area=((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])).clamp(min=1.0),
         joints_3d=(joints_3d - wrist) @ to_ray,
         exact_3d=exact,

@@ -55,6 +55,14 @@ def test_exact_labels_come_back_through_the_projection():
     torch.testing.assert_close(back, t.joints_2d, atol=2e-3, rtol=0)
 
 
+def test_joints_far_outside_the_picture_are_not_asked_for_in_2d():
+    joints_2d = np.tile(np.float32([100, 80]), (1, 21, 1))
+    joints_2d[0, 1:5] = [[-29, 80], [-31, 80], [100, 189], [9000, -4000]]
+    sample = Sample.labelled(np.zeros((160, 200, 3), np.uint8), [[0, 0, 99, 99]], joints_2d=joints_2d)
+    t = gather_targets(collate([sample]), torch.tensor([0]), torch.tensor([0]))
+    assert torch.nonzero(t.joints_2d_weight[0] == 0).flatten().tolist() == [2, 4]
+
+
 def test_the_ray_frame_forgets_where_in_the_picture_a_hand_was():
     # The camera turned about its centre sees the same view of the hand elsewhere.
     joints = hand_in_view()
