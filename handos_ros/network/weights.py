@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from handos_ros.files.atomic import whole
 from handos_ros.hand_model.model import HandModel, load_hand_model
 from handos_ros.network.config import HandosConfig, config_from_dict, config_to_dict
 from handos_ros.network.handos import HandosNetwork
+from handos_ros.network.tensor_file import read_tensors
 
 FORMAT = "1"
 
@@ -132,14 +133,7 @@ def _stored(tensor: Tensor) -> Tensor:
 
 
 def _read(path: Path) -> tuple[HandosConfig, dict[str, str], dict[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such weights file") from None
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: not a whole safetensors file: {error}") from None
+    state, metadata = read_tensors(path)
     if metadata.get("handos.format") != FORMAT:
         raise ModelError(f"{path}: not a weights file of this package, or of another version of it")
     try:

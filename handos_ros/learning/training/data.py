@@ -71,6 +71,7 @@ class Mixture(Dataset):
         )
         self.shares = shares / shares.sum()
         self.number = config.stages.index(stage)
+        self.mosaic = config.mosaic if stage.mosaic is None else stage.mosaic
         self._queries_learn = stage.detector and not (stage.dense and stage.decoder == "none")
         try:
             self.augmentation = Augmentation(mirror=config.mirror, **stage.augmentation)
@@ -105,7 +106,7 @@ class Mixture(Dataset):
 
     def _photograph(self, source: Any, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
         for _ in range(_TRIES):
-            if not isinstance(source, Negatives) and rng.random() < self.config.mosaic:
+            if not isinstance(source, Negatives) and rng.random() < self.mosaic:
                 four = [source[int(rng.integers(len(source)))] for _ in range(4)]
                 sample = mosaic(four, augmentation, rng)
             else:

@@ -70,7 +70,7 @@ class StageStep(nn.Module):
 
     def _decoder(self, seen: DetectorOutput, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         queries, boxes, hand = choose_queries(
-            seen, batch, self.config.hands, self.config.own_boxes, training=True
+            seen, batch, self.stage.hands or self.config.hands, self.config.own_boxes, training=True
         )
         out = self.network.decode(
             seen, queries, boxes, batch.picture_size, only_2d=self.stage.decoder == "2d", all_layers=True

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from handos_ros.errors import ModelError
 from handos_ros.network.config import DetectorConfig
+from handos_ros.network.tensor_file import read_tensors
 
 
 @dataclass
@@ -192,15 +193,7 @@ class DetectorAdapter(nn.Module, ABC):
         Raises:
             ModelError: naming the file and the first thing that does not fit.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            state = load_file(path)
-        except FileNotFoundError:
-            raise ModelError(f"{path}: no such weights file") from None
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path}: not a whole safetensors file: {error}") from None
+        state, _ = read_tensors(path)
         backbone = self.model.model.backbone.model
         try:
             backbone.load_state_dict({name: value.float() for name, value in state.items()})

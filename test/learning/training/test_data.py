@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from dataclasses import fields  # noqa: E402
+from dataclasses import fields, replace  # noqa: E402
 
 from tiny_training import HEIGHT, WIDTH, changed, tiny_run, write_photographs  # noqa: E402
 
@@ -82,6 +82,15 @@ def test_a_detector_learns_from_fully_labelled_pictures_alone(tmp_path):
     batch = full[0]
     shown = [i for i, source in enumerate(batch.sources) if source.startswith("part")]
     assert shown and not batch.exhaustive[shown].any() and batch.images[shown].any()
+
+
+def test_a_stage_may_make_more_crowded_pictures_than_the_run(config):
+    stage = replace(config.stages[2], mosaic=1.0)
+    crowded = Mixture(changed(config, mosaic=0.0, stages=(*config.stages[:2], stage)), stage)
+    plain = Mixture(changed(config, mosaic=0.0), config.stages[2])
+    for step in range(3):
+        assert all(source.startswith("mosaic:") for source in crowded[step].sources)
+        assert not any(source.startswith("mosaic:") for source in plain[step].sources)
 
 
 def test_mirroring_can_be_left_out(config):

@@ -4,6 +4,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from dataclasses import replace  # noqa: E402
+
 import numpy as np  # noqa: E402
 from tiny_networks import tiny_network  # noqa: E402
 from tiny_training import sample, training  # noqa: E402
@@ -99,6 +101,19 @@ def test_terms_are_those_of_the_stage(batch):
     assert terms["full"] == terms["everything"] - {"detector"}
     of_the_paper = {"vertices", "joints_3d", "normal", "edge", "nc", "joints_proj", "oks_proj"}
     assert terms["full"] >= terms["joints"] | of_the_paper
+
+
+def test_a_stage_may_decode_other_numbers_of_hands_than_the_run(batch, monkeypatch):
+    asked = []
+
+    def spied(network):
+        decode = network.decode
+        monkeypatch.setattr(network, "decode", lambda *a, **k: asked.append(a[1].shape) or decode(*a, **k))
+        return network
+
+    for stage in (STAGES["full"], replace(STAGES["full"], hands=5)):
+        training(stage, spied(tiny_network()))(batch)
+    assert asked == [(2, 3), (2, 5)]
 
 
 def test_pictures_without_hands_teach_only_the_detector():
