@@ -140,9 +140,7 @@ class _Trainer:
             self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
         )
         self.mesh = MeshTopology(
-            torch.from_numpy(hand_model.faces.copy()),
-            torch.from_numpy(hand_model.template.copy()),
-            torch.from_numpy(hand_model.joint_regressor.copy()),
+            torch.from_numpy(hand_model.faces.copy()), torch.from_numpy(hand_model.template.copy())
         ).to(self.device)
         self.stage, self.step, self.total = 0, 0, 0
         self.optimizer: torch.optim.Optimizer | None = None

@@ -1,4 +1,4 @@
-"""The training losses: the nine terms of HandOS with their weights, and three for weak labels and scores.
+"""The training losses: the nine terms of HandOS with their weights, and two for weak labels and scores.
 
 Each term is a pure function of M hands that returns a scalar: a mean over what is labelled, weighted by
 how sure the label is. Where nothing is labelled it is exactly 0, with gradient 0. Units are chosen so
@@ -48,7 +48,6 @@ class LossWeights:
     oks_proj: float = 4.0
     nc: float = 0.5
     weak_joints_3d: float = 5.0
-    mesh_joints: float = 0.0
     confidence: float = 0.5
 
 
@@ -116,13 +115,6 @@ def hand_losses(
             terms["normal"] = normal_loss(said, label, has)
         if weights.edge:
             terms["edge"] = edge_loss(said, label, has) / LENGTH_UNIT
-        if weights.mesh_joints:
-            if mesh.regressor is None or p.joints_3d is None:
-                raise ValueError("a loss on the mesh's joints needs 3D joints and the mesh's joint regressor")
-            follows = (weight_2d > 0).any(1) & ~has
-            terms["mesh_joints"] = (
-                mesh_joints_loss(vertices, p.joints_3d.float(), mesh.regressor, follows) / LENGTH_UNIT
-            )
         if weights.nc:
             terms["nc"] = signed_normal_loss(said, label, has, t.handedness, mesh.margin)
     return terms
@@ -202,21 +194,6 @@ def weak_joints_3d_loss(joints: Tensor, label: Tensor, has: Tensor) -> Tensor:
     return points_loss(joints, label, has)
 
 
-def mesh_joints_loss(vertices: Tensor, joints: Tensor, regressor: Tensor, has: Tensor) -> Tensor:
-    """L1 in metres from the mesh's own joints to the predicted ones, which get no gradient.
-
-    Photographs have no meshes. Their joints are taught, in 2D and by a teacher, so the mesh of such a hand
-    can at least be made to follow them.
-
-    Args:
-        vertices: (M, V, 3).
-        joints: (M, 21, 3) in the same frame.
-        regressor: (21, V).
-        has: (M,) which hands count.
-    """
-    return points_loss(regressor @ vertices, joints.detach(), has)
-
-
 def _best_rotation(source: Tensor, target: Tensor) -> Tensor:
     """(M, 3, 3) proper rotations R that bring R source nearest to target, about the origin (Kabsch)."""
     u, _, vt = torch.linalg.svd(target.transpose(1, 2) @ source)
@@ -244,16 +221,13 @@ class MeshTopology(torch.nn.Module):
         faces: (F, 3) vertex numbers, outward on a right hand.
         template: (V, 3) m, a right hand at rest with the wrist at 0; tells how large a signed volume a
             hand of certain side has.
-        joint_regressor: (21, V), for the loss on the mesh's joints.
     """
 
     corners: Tensor
-    regressor: Tensor | None
     margin: float
 
-    def __init__(self, faces: Tensor, template: Tensor, joint_regressor: Tensor | None = None) -> None:
+    def __init__(self, faces: Tensor, template: Tensor) -> None:
         super().__init__()
-        self.register_buffer("regressor", joint_regressor, persistent=False)
         corners = torch.as_tensor(faces).long().t().reshape(-1)
         self.register_buffer("corners", corners.clone(), persistent=False)
         rest = torch.as_tensor(template, dtype=torch.float32).clone()[None]
