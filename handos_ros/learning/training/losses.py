@@ -1,4 +1,4 @@
-"""The training losses: the nine terms of HandOS with their weights, and two for weak labels and scores.
+"""The training losses: the nine terms of HandOS with their weights, and four for weak labels, scores, sizes.
 
 Each term is a pure function of M hands that returns a scalar: a mean over what is labelled, weighted by
 how sure the label is. Where nothing is labelled it is exactly 0, with gradient 0. Units are chosen so
@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from handos_ros.hands import JOINT_PARENTS
 from handos_ros.learning.training.targets import Targets, project, to_pixels
 
 OKS_SIGMAS: tuple[float, ...] = (
@@ -31,7 +32,14 @@ LENGTH_UNIT = 0.1
 hand, learned by heart, is then still 16 mm off in 3D when it has long been exact in 2D."""
 TEACHER_ROTATION = math.radians(15)
 """How far a teacher's 3D hand may be turned before that counts as an error; see `weak_joints_3d_loss`."""
-_TEACHER_SCALE = (0.6, 1.6)
+_TEACHER_SCALE = (0.9, 1.1)
+"""What a prediction's size may be beside a teacher's, which knows no more than how large hands are."""
+_STRETCH = 0.3
+"""By which part of its length an edge of an unlabelled mesh may differ from the template's, of the same size:
+of rendered hands nine edges in ten do not, however they are posed."""
+_SHORTEST_EDGE = 2e-3
+"""m. Shorter edges' errors are measured against this: a sliver's own length would make much of nothing."""
+_BONES = torch.tensor([(j, parent) for j, parent in enumerate(JOINT_PARENTS) if parent >= 0])
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,8 @@ class LossWeights:
     nc: float = 0.5
     weak_joints_3d: float = 5.0
     confidence: float = 0.5
+    bones: float = 0.0
+    stretch: float = 0.0
 
 
 @dataclass(eq=False)
@@ -95,6 +105,8 @@ def hand_losses(
             terms["joints_3d"] = points_loss(joints_3d, t.joints_3d, t.exact_3d) / LENGTH_UNIT
         if weights.weak_joints_3d:
             terms["weak_joints_3d"] = weak_joints_3d_loss(joints_3d, t.joints_3d, t.weak_3d) / LENGTH_UNIT
+        if weights.bones:
+            terms["bones"] = bones_loss(joints_3d, t.joints_3d, t.exact_3d | t.weak_3d) / LENGTH_UNIT
         if p.root_2d is not None and p.scale is not None and (weights.joints_proj or weights.oks_proj):
             root = to_pixels(p.root_2d.float(), t.picture_size)
             projected = project(joints_3d, root, p.scale.float(), t.k)
@@ -115,6 +127,8 @@ def hand_losses(
             terms["normal"] = normal_loss(said, label, has)
         if weights.edge:
             terms["edge"] = edge_loss(said, label, has) / LENGTH_UNIT
+        if weights.stretch:
+            terms["stretch"] = stretch_loss(said, label, mesh.rest_lengths, has, has | (weight_2d > 0).any(1))
         if weights.nc:
             terms["nc"] = signed_normal_loss(said, label, has, t.handedness, mesh.margin)
     return terms
@@ -180,18 +194,31 @@ def points_loss(points: Tensor, label: Tensor, has: Tensor) -> Tensor:
 def weak_joints_3d_loss(joints: Tensor, label: Tensor, has: Tensor) -> Tensor:
     """L1 in metres to a teacher's joints (M, 21, 3), after allowing for what the teacher cannot know.
 
-    The label is first scaled to the prediction, and turned towards it by at most `TEACHER_ROTATION`:
-    networks that see a crop err mostly in size and by a small turn, not in how the fingers bend. It is
-    never mirrored, so a hand of the wrong side keeps its whole error. The alignment gets no gradient.
+    The label is first turned towards the prediction by at most `TEACHER_ROTATION`, and the prediction
+    brought to the label's size where it has nearly that already: networks that see a crop err mostly in size
+    and by a small turn, not in how the fingers bend. It is never mirrored, so a hand of the wrong side
+    keeps its whole error. The turn gets no gradient; the size does, or every hand in doubt would shrink,
+    which makes any difference smaller.
     """
     if not len(joints):
         return joints.sum()
     with torch.no_grad():
         label = torch.where(has[:, None, None], label, torch.ones_like(label))
         label = label @ _limited(_best_rotation(label, joints), TEACHER_ROTATION).transpose(1, 2)
-        scale = (joints * label).sum((1, 2)) / label.square().sum((1, 2)).clamp(min=1e-9)
-        label = label * scale.clamp(*_TEACHER_SCALE)[:, None, None]
-    return points_loss(joints, label, has)
+    size, wanted = ((p.square().sum((1, 2)) + 1e-9).sqrt() for p in (joints, label))
+    return points_loss(joints / (size / wanted).clamp(*_TEACHER_SCALE)[:, None, None], label, has)
+
+
+def bones_loss(joints: Tensor, label: Tensor, has: Tensor) -> Tensor:
+    """Mean |length - label's length| in metres over the 20 bones of (M, 21, 3) joints.
+
+    Where a pose is in doubt the nearest joints to all that it may be are a hand too small, and with its
+    size goes its distance. Lengths are in no such doubt.
+    """
+    said, wanted = (
+        ((p[:, _BONES[:, 0]] - p[:, _BONES[:, 1]]).square().sum(-1) + 1e-9).sqrt() for p in (joints, label)
+    )
+    return masked_mean((said - wanted).abs().mean(1), has)
 
 
 def _best_rotation(source: Tensor, target: Tensor) -> Tensor:
@@ -224,6 +251,7 @@ class MeshTopology(torch.nn.Module):
     """
 
     corners: Tensor
+    rest_lengths: Tensor
     margin: float
 
     def __init__(self, faces: Tensor, template: Tensor) -> None:
@@ -233,6 +261,7 @@ class MeshTopology(torch.nn.Module):
         rest = torch.as_tensor(template, dtype=torch.float32).clone()[None]
         # Bent fingers and slim hands have less; half of the template's is still beyond doubt.
         self.margin = 0.5 * float(self.surface(rest).roundness[0])
+        self.register_buffer("rest_lengths", self.surface(rest).lengths, persistent=False)
         if self.margin <= 0:
             raise ValueError("the template's faces point inwards: a right hand's must point outwards")
 
@@ -300,6 +329,25 @@ def normal_loss(mesh: Surface, label: Surface, has: Tensor) -> Tensor:
 def edge_loss(mesh: Surface, label: Surface, has: Tensor) -> Tensor:
     """Mean |length - label's length| in metres over the three edges of every face."""
     return masked_mean((mesh.lengths - label.lengths).abs().mean((0, 1)), has)
+
+
+def stretch_loss(mesh: Surface, label: Surface, rest: Tensor, has: Tensor, counts: Tensor) -> Tensor:
+    """Mean error of the lengths of all edges relative to what they should be: a spike is long, however small.
+
+    With a labelled mesh that is the label's. Without one it is the template's length, times the hand's own
+    size against the template, and errors below `_STRETCH` are none: bending stretches skin.
+
+    Args:
+        mesh, label: M hands.
+        rest: (3, F, 1) m, edges of the template.
+        has: (M,) whether `label` is there.
+        counts: (M,) which hands count.
+    """
+    size = (mesh.lengths.mean((0, 1)) / rest.mean()).detach()
+    wanted = torch.where(has, label.lengths, rest * size)
+    off = (mesh.lengths - wanted).abs() / wanted.clamp(min=_SHORTEST_EDGE)
+    off = torch.where(has, off, (off - _STRETCH).clamp(min=0))
+    return masked_mean(off.mean((0, 1)), counts)
 
 
 def signed_normal_loss(

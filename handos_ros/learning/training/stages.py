@@ -120,19 +120,26 @@ def choose_queries(
     )
     keep = (best > 0.5) & (torch.rand(best.shape, device=device) < own_boxes)
     boxes = torch.where(keep[..., None], own, moved)
-    # An empty place needs a box that layers can work with.
-    boxes = torch.where(valid[..., None], boxes, boxes.new_tensor([0.5, 0.5, 0.25, 0.25]))
     hand = torch.where(valid, order, -1)
-    queries = nearest
-    more = hands - wanted
-    if more > 0:
-        assigned = simota(seen.scores.float(), seen.boxes.float(), batch.boxes, batch.valid)
-        lot = (assigned >= 0).float() + torch.rand(assigned.shape, device=device)
-        drawn = lot.topk(min(more, lot.shape[1]), dim=1).indices
-        queries = torch.cat([queries, drawn], 1)
-        hand = torch.cat([hand, assigned.gather(1, drawn)], 1)
-        boxes = torch.cat([boxes, seen.boxes.float().gather(1, drawn[..., None].expand(-1, -1, 4))], 1)
-    return queries, boxes, hand
+
+    # The places that are left, in pictures of few hands, go to candidates that have none yet.
+    assigned = simota(seen.scores.float(), seen.boxes.float(), batch.boxes, batch.valid)
+    taken = torch.zeros_like(assigned).scatter_add(1, nearest, valid.to(assigned.dtype)) > 0
+    assigned = torch.where(taken, -1, assigned)
+    lot = (assigned >= 0).float() + torch.rand(assigned.shape, device=device)
+    lot = torch.where(taken, -1.0, lot)
+    left = torch.nn.functional.pad(~valid, (0, hands - wanted), value=True)
+    turn = (left.cumsum(1) - 1).clamp(min=0)
+    drawn = lot.argsort(1, descending=True).gather(1, turn.clamp(max=lot.shape[1] - 1))
+    spare = torch.where(turn < lot.shape[1], assigned.gather(1, drawn), -1)
+
+    def filled(first: Tensor, rest: Tensor) -> Tensor:
+        pad = (0, 0) * (first.dim() - 2) + (0, hands - wanted)
+        where = left if first.dim() == 2 else left[..., None]
+        return torch.where(where, rest, torch.nn.functional.pad(first, pad))
+
+    rest = seen.boxes.float().gather(1, drawn[..., None].expand(-1, -1, 4))
+    return filled(nearest, drawn), filled(boxes, rest), filled(hand, spare)
 
 
 def _pick(output: DecoderOutput, picture: Tensor, place: Tensor) -> Predictions:

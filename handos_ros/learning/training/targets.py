@@ -13,6 +13,8 @@ from torch import Tensor
 
 from handos_ros.learning.sample import FAR_OUTSIDE, Batch
 
+FAR_LENS = 100.0
+"""Focal length of a camera that nobody knows, in longer sides of the picture."""
 NEAREST_DEPTH = 0.1
 """Points nearer than this fraction of the wrist's depth are projected as if they lay there."""
 
@@ -32,7 +34,7 @@ class Targets:
         vertices: (M, V, 3) m, ray frame, wrist at 0.
         has_vertices: (M,) bool.
         handedness: (M,) int64, -1 unknown.
-        k: (M, 3, 3) px, the assumed camera (f = longer side, centred) where nobody knows it.
+        k: (M, 3, 3) px, a camera far away (centred) where nobody knows it.
         picture_size: W and H of the padded picture.
     """
 
@@ -51,7 +53,7 @@ class Targets:
 
 def gather_targets(batch: Batch, picture: Tensor, hand: Tensor) -> Targets:
     """The targets of M queries: query i was matched to hand `hand[i]` of picture `picture[i]`, both (M,)."""
-    k = intrinsics_or_assumed(batch)[picture]
+    k = intrinsics_or_far(batch)[picture]
     joints_2d = batch.joints_2d[picture, hand]
     joints_3d = batch.joints_3d[picture, hand]
     has_3d, absolute = batch.has_joints_3d[picture, hand], batch.joints_3d_absolute[picture, hand]
@@ -85,11 +87,15 @@ def gather_targets(batch: Batch, picture: Tensor, hand: Tensor) -> Targets:
     )
 
 
-def intrinsics_or_assumed(batch: Batch) -> Tensor:
-    """(B, 3, 3) px: the pictures' own K, or that of `Camera.assumed` where it is unknown."""
+def intrinsics_or_far(batch: Batch) -> Tensor:
+    """(B, 3, 3) px: the pictures' own K, or one without perspective where it is unknown.
+
+    A photograph that was cut out, enlarged and put beside others says nothing of how far its hand was from
+    the camera. With f = its longer side, a hand that fills it would be 20 cm away and look bent.
+    """
     height, width = batch.size[:, 0].float(), batch.size[:, 1].float()
     assumed = torch.zeros_like(batch.k)
-    assumed[:, 0, 0] = assumed[:, 1, 1] = torch.maximum(height, width)
+    assumed[:, 0, 0] = assumed[:, 1, 1] = FAR_LENS * torch.maximum(height, width)
     assumed[:, 0, 2], assumed[:, 1, 2], assumed[:, 2, 2] = (width - 1) / 2, (height - 1) / 2, 1.0
     return torch.where(batch.has_k[:, None, None], batch.k, assumed)
 

@@ -182,16 +182,35 @@ def test_places_left_over_go_to_candidates_that_cover_a_hand(batch):
     candidates[:, 3] = torch.tensor([0.02, 0.02, 0.01, 0.01])
     queries, boxes, hand = choose_queries(seen(candidates), batch, 5, own_boxes=1.0, training=True)
     assert queries.shape == hand.shape == (2, 5) and boxes.shape == (2, 5, 4)
-    extra_queries, extra_hand = queries[:, 2:], hand[:, 2:]
-    assert (extra_hand >= 0).any(1).all(), "SimOTA gives the spare places to somebody"
     for picture in range(2):
-        for query, number in zip(extra_queries[picture], extra_hand[picture], strict=True):
+        hands = int(batch.valid[picture].sum())
+        spare = sorted(range(5), key=lambda i: bool(hand[picture, i] < 0))[hands:]
+        first = {int(number) for number in hand[picture, :2] if number >= 0}
+        assert len(first) >= 1 and (hand[picture] >= 0).sum() > hands, "SimOTA gives spare places to somebody"
+        for query, number in zip(queries[picture, spare], hand[picture, spare], strict=True):
             if number >= 0:
                 iou, _ = overlap(
                     candidates[picture, query][None, None], batch.boxes[picture, number][None, None]
                 )
                 assert float(iou) > 0.5
                 assert int(query) != 3
+
+
+def test_pictures_of_few_hands_leave_no_place_empty(batch):
+    """Also where another picture of the batch has as many hands as there are places."""
+    candidates = batch.boxes[:, :1].expand(2, 6, 4).clone()
+    candidates[:, 1:4, 2:] *= torch.tensor([1.02, 0.98, 1.01])[:, None]
+    candidates[:, 4:] = torch.tensor([0.02, 0.02, 0.01, 0.01])
+    filled = 0
+    for seed in range(10):
+        torch.manual_seed(seed)
+        queries, boxes, hand = choose_queries(seen(candidates), batch, 2, own_boxes=1.0, training=True)
+        assert hand[0].tolist().count(0) == hand[0].tolist().count(-1) + 1 or hand[0].tolist() == [0, 0]
+        if hand[0].tolist() == [0, 0]:
+            filled += 1
+            assert len(set(queries[0].tolist())) == 2, "the same candidate twice teaches nothing new"
+            torch.testing.assert_close(boxes[0], candidates[0, queries[0]])
+    assert filled >= 5
 
 
 def test_more_hands_than_places_take_turns(batch):

@@ -96,10 +96,12 @@ def test_a_teachers_joints_turn_only_where_the_camera_is_known():
     np.testing.assert_allclose(t.joints_3d[1], joints[0] @ r[0].numpy().T, atol=1e-6)
 
 
-def test_an_unknown_camera_is_the_assumed_one():
+def test_an_unknown_camera_bends_nothing():
     sample = Sample.labelled(np.zeros((40, 60, 3), np.uint8), [[0, 0, 1, 1]])
     t = gather_targets(collate([sample], stride=32), torch.tensor([0]), torch.tensor([0]))
-    np.testing.assert_allclose(t.k[0], Camera.assumed(60, 40).k)
+    near_and_far = torch.tensor([[[0.0, 0, 0], [0.1, 0.05, -0.06], [0.1, 0.05, 0.06]]])
+    points = project(near_and_far, torch.tensor([[50.0, 30.0]]), torch.tensor([300.0]), t.k)
+    torch.testing.assert_close(points[0, 1:], torch.tensor([[80.0, 45.0]] * 2), atol=0.3, rtol=0)
 
 
 def test_points_behind_the_camera_stay_on_their_side_of_the_picture():
