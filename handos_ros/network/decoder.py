@@ -6,7 +6,7 @@ Every quantity is measured against the hand's own box and comes out free of the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -181,7 +181,9 @@ class InteractiveDecoder(nn.Module):
 
     def _lifted_references(self, joints: Tensor, boxes: Tensor) -> Tensor:
         """A vertex looks where its joints do, the camera query over the whole hand."""
-        return torch.cat([joints, boxes[:, :, None], self._reference_lifting @ joints], 2)
+        return torch.cat(
+            [joints, boxes[:, :, None], _whole(torch.matmul, self._reference_lifting, joints)], 2
+        )
 
     def _heads(
         self,
@@ -195,8 +197,8 @@ class InteractiveDecoder(nn.Module):
         joint_logits = self.joint_score(queries[:, :, :NUM_JOINTS])[..., 0]
         if not lifted:
             return DecoderOutput(centres, joint_logits)
-        shape = self.vertex(queries[:, :, _CAMERA + 1 :]) * HAND_LENGTH
-        joints_3d = self._joints_of_lifted @ shape
+        shape = _whole(self.vertex, queries[:, :, _CAMERA + 1 :]) * HAND_LENGTH
+        joints_3d = _whole(torch.matmul, self._joints_of_lifted, shape)
         wrist = joints_3d[:, :, :1]
         place = self.camera(queries[:, :, _CAMERA])
         height, width = picture_size
@@ -213,7 +215,16 @@ class InteractiveDecoder(nn.Module):
 
     def _mesh(self, lifted: Tensor) -> Tensor:
         """(B, K, C, 3) vertices that have a query -> (B, K, V, 3) all."""
-        return lifted if self._upsampling is None else self._upsampling @ lifted
+        return lifted if self._upsampling is None else _whole(torch.matmul, self._upsampling, lifted)
+
+
+def _whole(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """What `function` makes of these places, in single precision also where autocast would halve it."""
+    kind = tensors[-1].device.type
+    if not torch.is_autocast_enabled(kind):
+        return function(*tensors)
+    with torch.autocast(kind, enabled=False):
+        return function(*(tensor.float() for tensor in tensors))
 
 
 def _relative(references: Tensor, boxes: Tensor) -> Tensor:

@@ -97,9 +97,9 @@ def dense_losses(
     wrong = F.binary_cross_entropy_with_logits(sides, wanted.to(sides.dtype), reduction="none")
     side, turn, facing = (masked_mean(wrong[:, n], known[:, n]) for n in range(3))
     rows, columns = places.finest
-    coarse = places.features[:, : rows * columns].unflatten(1, (rows, columns))
+    coarse = places.features[:, : rows * columns].float().unflatten(1, (rows, columns))
     here = part_loss(head.parts(coarse), batch)
-    fine = part_loss(head.fine_parts(places.fine.permute(0, 2, 3, 1)), batch)
+    fine = part_loss(head.fine_parts(places.fine.float().permute(0, 2, 3, 1)), batch)
     total = SIDE_WEIGHT * (side + turn + facing) + PARTS_WEIGHT * (here + fine) + weighted_sum(parts, weights)
     terms = {"iou": iou.sum() / count, **parts, "side": side, "turn": turn, "facing": facing}
     terms.update(parts=here, fine_parts=fine)

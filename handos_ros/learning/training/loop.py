@@ -88,8 +88,7 @@ def check(config: TrainingConfig, hand_model: HandModel, run: Run) -> str:
     ]
     for number, stage in enumerate(config.stages):
         trainer.stage, trainer.step = number, 0
-        trainer.network.detector.freeze(not stage.detector)
-        trainer.network.train()
+        trainer.prepare(stage)
         module = StageStep(trainer.network, config, stage, trainer.mesh).to(trainer.device)
         trainer.optimizer = _optimizer(module, config, stage)
         started = time.monotonic()
@@ -177,10 +176,18 @@ class _Trainer:
                 torch.distributed.destroy_process_group()
         return finished
 
-    def _train_stage(self, stage: StageConfig, stopped: Callable[[], bool]) -> bool:
+    def prepare(self, stage: StageConfig) -> None:
+        """Let learn what the stage teaches, and nothing else.
+
+        Raises:
+            ModelError: naming what is to stay frozen and is not there.
+        """
         self.network.detector.freeze(not stage.detector)
         self.network.detector.freeze_parts(stage.frozen)
         self.network.train()
+
+    def _train_stage(self, stage: StageConfig, stopped: Callable[[], bool]) -> bool:
+        self.prepare(stage)
         module = StageStep(self.network, self.config, stage, self.mesh).to(self.device)
         if module.dense is not None and self.dense is not None:
             # What the stage before has learned, also where that was in another process.

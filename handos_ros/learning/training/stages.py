@@ -44,7 +44,8 @@ class StageStep(nn.Module):
         """The loss to minimise and its parts, detached, by name."""
         if self.dense is not None and self.stage.decoder == "none":
             places = self.network.detector.places(batch.images)
-            return dense_losses(places, self.dense, batch, self.config.losses)
+            with _whole_precision(batch.images.device):
+                return dense_losses(places, self.dense, batch, self.config.losses)
         labels = None
         if self.stage.detector:
             labels = [boxes[valid] for boxes, valid in zip(batch.boxes, batch.valid, strict=True)]
@@ -59,7 +60,8 @@ class StageStep(nn.Module):
                 raise ModelError(
                     f"{self.config.network}'s detector cannot learn from places: leave out `dense`"
                 )
-            loss, parts = dense_losses(seen.places, self.dense, batch, self.config.losses, choosing=False)
+            with _whole_precision(batch.images.device):
+                loss, parts = dense_losses(seen.places, self.dense, batch, self.config.losses, choosing=False)
             total = total + loss
             terms.update({f"dense/{name}": value for name, value in parts.items()})
         if self.stage.decoder != "none":
@@ -76,15 +78,23 @@ class StageStep(nn.Module):
             seen, queries, boxes, batch.picture_size, only_2d=self.stage.decoder == "2d", all_layers=True
         )
         picture, place = torch.nonzero(hand >= 0, as_tuple=True)
-        targets = gather_targets(batch, picture, hand[picture, place])
-        losses, last = [], {}
-        for layer in [*out.earlier, out]:
-            predictions = _pick(layer, picture, place)
-            last = hand_losses(predictions, targets, self.config.losses, self.mesh)
-            losses.append(weighted_sum(last, self.config.losses))
-        # Every layer counts, the last as much as all before it.
-        earlier = torch.stack(losses[:-1]).mean() if len(losses) > 1 else 0.0
-        return losses[-1] + earlier, last
+        with _whole_precision(batch.images.device):
+            targets = gather_targets(batch, picture, hand[picture, place])
+            losses, last = [], {}
+            for layer in [*out.earlier, out]:
+                predictions = _pick(layer, picture, place)
+                last = hand_losses(predictions, targets, self.config.losses, self.mesh)
+                losses.append(weighted_sum(last, self.config.losses))
+            # Every layer counts, the last as much as all before it.
+            earlier = torch.stack(losses[:-1]).mean() if len(losses) > 1 else 0.0
+            return losses[-1] + earlier, last
+
+
+def _whole_precision(device: torch.device) -> torch.autocast:
+    """The network may run in half precision, its losses must not: bfloat16 is 0.5 mm wide at a hand's size,
+    and CUDA has no decompositions in it.
+    """
+    return torch.autocast(device.type, enabled=False)
 
 
 @torch.no_grad()

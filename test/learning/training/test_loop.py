@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -410,6 +411,12 @@ def test_a_dry_run_takes_a_step_of_every_stage_and_writes_nothing(config, tmp_pa
     assert [line.split(":")[0] for line in report[1:]] == ["detector", "joints", "full"]
     assert all("batch of 2" in line and "joints_2d" in line for line in report[1:])
     assert not (tmp_path / "a").exists()
+
+
+def test_a_dry_run_names_what_cannot_stay_frozen(config, tmp_path):
+    stage = replace(config.stages[0], frozen=("model.nothing",))
+    with pytest.raises(ModelError, match=r"model\.nothing"):
+        check(changed(config, stages=(stage,)), load_hand_model(), Run(tmp_path / "a"))
 
 
 def test_a_dry_run_names_a_picture_that_no_batch_of_it_would_have_shown(config, tmp_path):

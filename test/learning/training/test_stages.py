@@ -116,6 +116,31 @@ def test_a_stage_may_decode_other_numbers_of_hands_than_the_run(batch, monkeypat
     assert asked == [(2, 3), (2, 5)]
 
 
+@pytest.mark.parametrize("name", ["dense", "everything"])
+def test_the_network_may_run_in_half_precision_but_not_its_losses(name, batch):
+    """As on a GPU."""
+    dense = StageConfig("dense", 1, detector=True, dense=True, decoder="none")
+    network = tiny_network("d_fine", frozen=False)
+    module = training({**STAGES, "dense": dense}[name], network)
+    batch = replace(batch, has_joints_3d=batch.valid, joints_3d_absolute=batch.valid & False)
+    torch.manual_seed(0)
+    whole, terms = module(batch)
+    seen = []
+    network.decoder.register_forward_hook(lambda _module, _inputs, out: seen.append(out))
+    torch.manual_seed(0)
+    with torch.autocast("cpu", torch.bfloat16):
+        half, halves = module(batch)
+    half.backward()
+    assert whole.dtype == half.dtype == torch.float32
+    assert set(halves) == set(terms) and float(half) == pytest.approx(float(whole), rel=0.1)
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+    if seen:
+        out = seen[0]
+        assert out.vertices.dtype == out.joints_3d.dtype == torch.float32
+        joints = network.decoder._regressor @ out.vertices
+        torch.testing.assert_close(joints - joints[:, :, :1], out.joints_3d, atol=1e-6, rtol=0)
+
+
 def test_pictures_without_hands_teach_only_the_detector():
     empty = collate([sample([]), sample([])])
     module = training(STAGES["everything"], tiny_network(frozen=False))
