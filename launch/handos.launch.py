@@ -24,6 +24,7 @@ _ARGUMENTS = (
     ("weights", "", "folder or file of weights"),
     ("device", "", "auto, cpu or cuda"),
     ("camera_file", "", "calibration file that replaces camera_info"),
+    ("rectified", "", "true for rectified pictures (image_rect): P of camera_info, no distortion"),
     ("params", str(_SHARE / "config" / "handos.yaml"), "file of parameters"),
     ("namespace", "", "of the node, and of the driver"),
     ("use_sim_time", "false", "take the time from /clock"),
@@ -68,8 +69,9 @@ def _handos(values: dict[str, str]) -> Node:
             parameters[parameter] = values[argument]
     if values["cameras"]:
         parameters["cameras"] = [name.strip() for name in values["cameras"].split(",")]
-    if values["autostart"]:
-        parameters["autostart"] = _is_true("autostart", values)
+    for switch in ("autostart", "rectified"):
+        if values[switch]:
+            parameters[switch] = _is_true(switch, values)
     return Node(
         package="handos_ros",
         executable="handos_node",

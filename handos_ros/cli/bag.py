@@ -99,7 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=values.fraction,
         default=0.5,
         metavar="0..1",
-        help="how strongly to smooth over time, 0 for not at all (default: 0.5)",
+        help="how strongly to smooth over time, 0 for not at all; the side always is (default: 0.5)",
     )
     again = group.add_mutually_exclusive_group()
     again.add_argument("--overwrite", action="store_true", help="replace the output where it is there")

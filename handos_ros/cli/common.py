@@ -50,16 +50,17 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, tracking: bool = Fal
         type=values.fraction,
         default=0.5,
         metavar="0..1",
-        help="leave out hands that the network is less sure of (default: 0.5)",
+        help="leave out hands that the network is less sure of (default: 0.5)"
+        if not tracking
+        else "a hand appears when the network is this sure of it (default: 0.5)",
     )
     if tracking:
         group.add_argument(
             "--keep-score",
             type=values.fraction,
-            default=0.25,
             metavar="0..1",
-            help="a hand that was there a moment ago stays as long as the network is this sure "
-            "(default: 0.25; no more than --min-score counts)",
+            help="and stays as long as the network is this sure (default: half of --min-score; "
+            "no more than that counts)",
         )
     group.add_argument(
         "--max-hands",
@@ -90,8 +91,10 @@ def load_pipeline(args: argparse.Namespace, *, threads: int | None = None) -> Pi
 def model_options(args: argparse.Namespace) -> dict[str, Any]:
     """What `add_model_arguments` asked for, by the names that every pipeline's `load` gives it."""
     names = ("model", "weights", "device", "backend", "hand_model", "max_hands")
-    min_score = min(args.min_score, getattr(args, "keep_score", 1.0))
-    return {**{name: getattr(args, name) for name in names}, "min_score": min_score}
+    least = args.min_score
+    if hasattr(args, "keep_score"):
+        least = min(least, least / 2 if args.keep_score is None else args.keep_score)
+    return {**{name: getattr(args, name) for name in names}, "min_score": least}
 
 
 def load_camera(args: argparse.Namespace) -> Camera | None:

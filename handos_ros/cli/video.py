@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=values.fraction,
         default=0.5,
         metavar="0..1",
-        help="how much a hand is steadied over time; 0 leaves it as the network saw it (default: 0.5)",
+        help="how much a hand is steadied over time, 0 for not at all; its side always is (default: 0.5)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there already")
     common.add_model_arguments(parser, tracking=True)

@@ -275,7 +275,7 @@ def _networks(load: Loader, threads: int | None) -> list[Pipeline]:
     if first.backend.name != "onnxruntime":
         # All of torch's networks share its threads.
         first.close()
-        return [load(threads=threads)]
+        return [load(threads=available)]
     return [first, *(load(threads=available // count) for _ in range(count - 1))]
 
 

@@ -26,6 +26,10 @@ _MAX_COMPARED = 100
 """Candidates that are compared with each other: bounds the M x M work when the threshold is near 0."""
 
 
+_SPARE = 4
+"""So many candidates more than hands are decoded at most, since some turn out to be second findings."""
+
+
 def select(
     boxes: NDArray, scores: NDArray, width: int, height: int, min_score: float, max_hands: int
 ) -> NDArray[np.intp]:
@@ -35,10 +39,11 @@ def select(
         boxes: (Q, 4) x_min y_min x_max y_max px of a picture of width x height px.
         scores: (Q,).
         min_score: candidates below are dropped.
-        max_hands: at most so many are returned.
+        max_hands: how many hands are wanted at most.
 
     Returns:
-        Numbers of at most `max_hands` candidates whose boxes reach into the picture, by falling score.
+        Numbers of candidates whose boxes reach into the picture, by falling score; some more than
+        `max_hands`, for `distinct` to choose from.
     """
     picked = np.flatnonzero(scores >= min_score)
     if not len(picked):
@@ -51,16 +56,20 @@ def select(
     if len(picked) > 1:
         chosen = boxes[picked]
         picked = picked[_first_of_each(iou(chosen, chosen) > BOX_IOU)]
-    return picked[:max_hands]
+    # The best one is no second finding of any.
+    return picked[: max_hands + min(_SPARE, max(max_hands - 1, 0))]
 
 
-def distinct(joints_2d: NDArray, boxes: NDArray, handedness: NDArray) -> NDArray[np.bool_]:
-    """Which decoded hands, best first, are not a second finding of a better one.
+def distinct(
+    joints_2d: NDArray, boxes: NDArray, handedness: NDArray, max_hands: int = _MAX_COMPARED
+) -> NDArray[np.bool_]:
+    """Which decoded hands, best first, are not a second finding of a better one; at most `max_hands`.
 
     Args:
         joints_2d: (N, 21, 2) px.
         boxes: (N, 4) px.
         handedness: (N,).
+        max_hands: at least 1.
 
     Returns:
         (N,) mask.
@@ -75,7 +84,8 @@ def distinct(joints_2d: NDArray, boxes: NDArray, handedness: NDArray) -> NDArray
     limit = np.where(
         handedness[:, None] == handedness[None], JOINT_DISTANCE_SAME_SIDE, JOINT_DISTANCE_OTHER_SIDE
     )
-    return _first_of_each(distances < limit * np.maximum(size[:, None], size[None]))
+    found = _first_of_each(distances < limit * np.maximum(size[:, None], size[None]))
+    return found & (np.cumsum(found) <= max_hands)
 
 
 def match(boxes: NDArray, candidates: NDArray) -> NDArray[np.intp]:

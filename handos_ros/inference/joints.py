@@ -114,5 +114,5 @@ class JointPipeline:
         keep = np.ones(len(joints), bool)
         if given is None:
             # Sides are unknown: all the same, since two findings of one hand are what is looked for.
-            keep = filtering.distinct(joints, chosen.boxes, np.zeros(len(joints)))
+            keep = filtering.distinct(joints, chosen.boxes, np.zeros(len(joints)), self.max_hands)
         return Joints(chosen.boxes[keep], chosen.scores[keep], joints[keep], joint_scores[keep])

@@ -160,7 +160,7 @@ class Pipeline:
             decoded_at = perf_counter()
             hands = self._assemble(decoded, letterbox, camera, chosen.boxes, chosen.scores, mesh)
             if given is None:
-                keep = filtering.distinct(hands.joints_2d, hands.boxes, hands.handedness)
+                keep = filtering.distinct(hands.joints_2d, hands.boxes, hands.handedness, self.max_hands)
                 hands = hands if keep.all() else hands.select(keep)
         stamps = (started, letterboxed, detected, filtered, decoded_at, perf_counter())
         self.timings = {

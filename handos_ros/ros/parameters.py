@@ -3,7 +3,7 @@
 # ruff: noqa: RUF009  (_parameter is dataclasses.field, with names for its metadata)
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -74,11 +74,16 @@ class Settings:
         "The pictures are rectified (image_rect): use P of camera_info, and no distortion.",
         live=True,
     )
-    min_score: float = _parameter(0.5, "Hands that score less are left out.", bounds=(0.0, 1.0), live=True)
+    min_score: float = _parameter(
+        0.5,
+        "Hands that score less are left out; but with tracking, see keep_score.",
+        bounds=(0.0, 1.0),
+        live=True,
+    )
     keep_score: float = _parameter(
-        0.25,
-        "With tracking, a hand that is tracked already stays as long as it scores this. No more than "
-        "min_score counts.",
+        0.0,
+        "With tracking, a hand that is there already stays as long as it scores this. 0.0 is half of "
+        "min_score; more than min_score does not count.",
         bounds=(0.0, 1.0),
         live=True,
     )
@@ -119,7 +124,9 @@ class Settings:
     @property
     def network_score(self) -> float:
         """What a hand must score for the network to look at it at all."""
-        return min(self.keep_score, self.min_score) if self.tracking else self.min_score
+        if not self.tracking:
+            return self.min_score
+        return min(self.keep_score or self.min_score / 2, self.min_score)
 
 
 def declare(node: Node) -> Settings:
@@ -131,7 +138,7 @@ def declare(node: Node) -> Settings:
     for spec in fields(Settings):
         default = getattr(Settings(), spec.name)
         try:
-            node.declare_parameter(spec.name, default, _descriptor(spec.metadata))
+            node.declare_parameter(spec.name, default, _descriptor(default, spec.metadata))
         except Exception as error:  # rclpy's own two or three types differ between distributions
             raise HandosError(f"parameter {spec.name}: {error}") from None
     values: dict[str, Any] = {}
@@ -161,6 +168,9 @@ def check(settings: Settings) -> Settings:
     Raises:
         HandosError: naming the parameter and what it may be.
     """
+    settings = replace(
+        settings, **{s.name: _number(s, getattr(settings, s.name)) for s in fields(Settings) if _is_real(s)}
+    )
     for spec in fields(Settings):
         value, choices = getattr(settings, spec.name), spec.metadata["choices"]
         if choices and value not in choices:
@@ -184,11 +194,26 @@ def check(settings: Settings) -> Settings:
     return replace(settings, cameras=cameras)
 
 
-def _descriptor(metadata: Any) -> ParameterDescriptor:
+def _is_real(spec: Field) -> bool:
+    return isinstance(spec.default, float)
+
+
+def _number(spec: Field, value: Any) -> float:
+    """A real parameter's value, which may be given as a whole number: `max_age:=0` is what people write."""
+    low, high = spec.metadata["bounds"]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise HandosError(
+            f"parameter {spec.name} must be a number (DOUBLE) from {low:g} to {high:g}, not {value!r}"
+        )
+    return float(value)
+
+
+def _descriptor(default: Any, metadata: Any) -> ParameterDescriptor:
     text = metadata["description"]
     if not metadata["live"]:
         text += " Read when the node is configured."
-    descriptor = ParameterDescriptor(description=text)
+    # Of a real parameter rclpy would refuse whole numbers: `check` looks at its type instead.
+    descriptor = ParameterDescriptor(description=text, dynamic_typing=isinstance(default, float))
     if metadata["choices"]:
         descriptor.additional_constraints = "one of: " + ", ".join(metadata["choices"])
     if metadata["bounds"]:

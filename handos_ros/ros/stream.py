@@ -65,6 +65,7 @@ class CameraStream:
         self._latest_stamp = 0.0
         self._complaints: dict[str, float] = {}
         self._assumed_because = ""
+        self._frame = ""
         # Held while something is published, so that nothing follows once the stream is closed.
         self._lock = threading.Lock()
         self._session = 0
@@ -135,10 +136,22 @@ class CameraStream:
                 f"the pictures on {self._inputs.image_topic} name no frame (frame_id is empty), so RViz and "
                 "tf can place no hand: set it in the camera's driver",
             )
+        elif header.frame_id != self._frame:
+            self._frame = header.frame_id
+            self._node.get_logger().info(
+                f"pictures on {self._inputs.image_topic} are in the frame {self._frame}: RViz shows markers "
+                "where its fixed frame is that one, or tf joins the two"
+            )
         if self._is_too_old(stamp, settings.max_age):
             return
         image = decode_image(message)
         camera = self._cameras.camera(self._inputs.info, rectified=settings.rectified)
+        if camera is not None and camera.distortion.any() and "image_rect" in self._inputs.image_topic:
+            self._complain(
+                "rectified",
+                f"the pictures on {self._inputs.image_topic} are rectified by their name, and yet the lens's "
+                "distortion is taken out of them: set the parameter rectified",
+            )
         unpacked = perf_counter()
         pipeline.min_score, pipeline.max_hands = settings.network_score, settings.max_hands
         hands = pipeline(image, camera, mesh=settings.publish_mesh)
@@ -182,7 +195,7 @@ class CameraStream:
                 "age",
                 f"all pictures on {self._inputs.image_topic} are dropped: the latest is {age:.1f} s old, "
                 f"max_age is {max_age:g} s. Synchronise the machines' clocks; for a bag set use_sim_time and "
-                " play it with --clock, or set max_age to 0",
+                "play it with --clock, or set max_age to 0",
             )
         return True
 

@@ -19,6 +19,8 @@ _DEPTH_COST = 0.3
 """Of a difference of 1 in log depth, i.e. of a factor 2.7."""
 _REACH, _REACH_PER_SECOND, _MAX_REACH = 0.4, 12.0, 2.0
 """How far from where it was expected a hand may be. 12 sizes/s are about 2 m/s."""
+_UNSURE_COST, _UNSURE_REACH = 0.4, 0.8
+"""Of taking a hand that scores too little to begin a track, and the most that it may cost beside that."""
 _PREDICT_FOR = 0.25
 """Seconds for which a hand that is not seen is expected to keep its speed."""
 
@@ -51,10 +53,10 @@ class Tracker:
     have them, by side and by depth. A track that is not seen keeps its id for `max_age`. The result holds
     hands of this picture only: none is invented for a track that was missed.
 
-    Two thresholds. A hand that scores less than `min_score` begins no track, but goes on with one that no
-    surer hand of the picture took (as ByteTrack does, Zhang et al. 2022): a hand that was plainly there a
-    moment ago needs less to be believed. So a network that is asked for unsure hands as well, by a lower
-    `min_score` of its own, loses hands less often, and finds no more that are none.
+    Two thresholds. A hand that scores less than `min_score` begins no track, but may go on with one, near
+    where that is expected: a hand that was plainly there a moment ago needs less to be believed (the idea of
+    ByteTrack, Zhang et al. 2022). So a network that is asked for unsure hands as well, by a lower
+    `min_score` of its own, loses hands less often.
 
     Side. A track's side is its mean over half a second, so that one picture that saw the other side changes
     nothing. The mesh of such a picture is inside out, and so it and the 3D joints are not used: the shape
@@ -164,16 +166,16 @@ class Tracker:
 
     def _assigned(self, hands: Hands, stamp: float) -> tuple[Hands, NDArray[np.intp], NDArray[np.intp]]:
         """The hands that count; and of the tracks that go on, their rows and the numbers of their hands."""
-        costs, limit = self._costs(hands, stamp), _MAX_REACH + _DEPTH_COST + _SIDE_COST
+        costs = self._costs(hands, stamp)
         sure = hands.scores >= self.min_score
-        rows, columns = assign(np.where(sure, costs, np.inf), limit)
-        if sure.all():
-            return hands, rows, columns
-        costs[rows] = np.inf
-        more, unsure = assign(np.where(sure, np.inf, costs), limit)
-        rows, columns = np.concatenate([rows, more]), np.concatenate([columns, unsure])
+        # Unsure hands have to be near, however long ago the track was seen; and of two that fit alike a track
+        # takes the sure one, but not a sure one elsewhere.
+        costs = np.where(sure, costs, np.where(costs < _UNSURE_REACH, costs + _UNSURE_COST, np.inf))
+        rows, columns = assign(costs, _MAX_REACH + _DEPTH_COST + _SIDE_COST)
         counts = sure.copy()
         counts[columns] = True
+        if counts.all():
+            return hands, rows, columns
         return hands.select(counts), rows, (np.cumsum(counts) - 1)[columns]
 
     def _costs(self, hands: Hands, stamp: float) -> NDArray:
@@ -241,10 +243,11 @@ class Tracker:
         offset = (hands.joints_2d - hands.camera.project(hands.joints_3d)) / size[:, None, None]
         offset, offset_rate = one_euro(offset, old.offset, old.offset_rate, dt, cutoff, eager * _BETA_OFFSET)
         joints_2d = hands.joints_2d
-        if cutoff < np.inf:
+        if cutoff < np.inf or wrong.any():
             moved = hands.camera.project(joints_3d) + offset * size[:, None, None]
-            # A joint behind the camera has no projection.
-            joints_2d = np.where(np.isfinite(moved), moved, hands.joints_2d).astype(np.float32)
+            # A joint behind the camera has no projection. Unsmoothed, only shapes of other pictures move.
+            there = np.isfinite(moved) & (wrong[:, None, None] | (cutoff < np.inf))
+            joints_2d = np.where(there, moved, hands.joints_2d).astype(np.float32)
         tracks = _Tracks(
             ids=old.ids, hits=old.hits + 1, seen=np.full(len(hands), stamp), side=side, vote=vote,
             joints=hands.joints_2d.astype(np.float64), velocity=known, size=size, depth=np.log(depth),

@@ -32,7 +32,9 @@ def test_best_first_above_the_threshold_and_no_more_than_asked_for():
     scores = [0.6, 0.9, 0.3, 0.5, 0.7]
     assert pick(boxes, scores) == [1, 4, 0, 3]
     assert pick(boxes, scores, min_score=0.65) == [1, 4]
-    assert pick(boxes, scores, max_hands=2) == [1, 4]
+    # One more, should the second be the first one again.
+    assert pick(boxes, scores, max_hands=2) == [1, 4, 0]
+    assert pick(boxes, scores, max_hands=1) == [1]
     assert pick(boxes, scores, min_score=1.0) == []
     assert pick(boxes, scores, max_hands=0) == []
     assert pick(np.zeros((0, 4)), []) == []
@@ -83,6 +85,14 @@ def test_a_second_finding_from_half_the_box_is_the_same_hand():
     boxes[1, 3] = boxes[1, :].reshape(2, 2)[:, 1].mean()
     assert iou(boxes, boxes)[0, 1] < 0.6
     assert distinct(joints, boxes, np.array([1, 1])).tolist() == [True, False]
+
+
+def test_a_second_finding_takes_no_place_from_another_hand():
+    joints = np.stack([turned(0), turned(0, (4, 4)), turned(0, (250, 0)), turned(0, (-250, 0))])
+    found = box_of(joints), np.ones(4)
+    assert distinct(joints, *found, max_hands=2).tolist() == [True, False, True, False]
+    assert distinct(joints, *found, max_hands=1).tolist() == [True, False, False, False]
+    assert distinct(joints, *found).tolist() == [True, False, True, True]
 
 
 def test_two_small_hands_side_by_side_stay():

@@ -20,6 +20,7 @@ ARGUMENTS = {
     "transport": "compressed",
     "device": "cpu",
     "cameras": "left, right",
+    "rectified": "true",
     "weights": "/nowhere/weights",  # any will do: a node without weights stays and says so
 }
 
@@ -42,15 +43,16 @@ class TestStarted(unittest.TestCase):
     def test_parameters_are_those_asked_for(self):
         client = self.node.create_client(GetParameters, "/robot/handos/get_parameters")
         self.assertTrue(client.wait_for_service(15), self.node.get_node_names_and_namespaces())
-        names = ["image_transport", "device", "cameras", "weights", "min_score"]
+        names = ["image_transport", "device", "cameras", "weights", "min_score", "rectified"]
         future = client.call_async(GetParameters.Request(names=names))
         rclpy.spin_until_future_complete(self.node, future, timeout_sec=10)
-        transport, device, cameras, weights, min_score = future.result().values
+        transport, device, cameras, weights, min_score, rectified = future.result().values
         self.assertEqual(transport.string_value, "compressed")
         self.assertEqual(device.string_value, "cpu")
         self.assertEqual(list(cameras.string_array_value), ["left", "right"])
         self.assertEqual(weights.string_value, "/nowhere/weights")
         self.assertEqual(min_score.double_value, 0.5)  # from config/handos.yaml
+        self.assertTrue(rectified.bool_value)
 
     def test_missing_weights_are_named(self, proc_output):
         proc_output.assertWaitFor("/nowhere/weights", timeout=15)

@@ -145,6 +145,9 @@ def test_parameters_are_refused_with_a_reason(rig):
     ):
         result = rig.set(name, value)
         assert not result.successful and reason in result.reason, (name, value, result.reason)
+    for number in (1, 0, 0.5):
+        assert rig.set("smoothing", number).successful, "whole numbers are numbers"
+    assert not rig.set("smoothing", 2).successful
     assert rig.set("max_hands", 1).successful
     assert rig.spin_until(lambda: len(rig.send(images, rig.image, got).hands) == 1, 5)
     assert rig.set("publish_mesh", False).successful
@@ -159,8 +162,9 @@ def test_parameters_are_refused_with_a_reason(rig):
 @pytest.mark.parametrize(
     "arguments, reason",
     [
-        ({"max_age": 1}, "max_age"),
+        ({"max_age": -1}, "max_age"),
         ({"min_score": 2.0}, "min_score"),
+        ({"min_score": True}, "min_score"),
         ({"cameras": ["a", "a"]}, "cameras"),
         ({"cameras": ["le ft"]}, "'le ft' is no namespace"),
         ({"image_transport": "theora"}, "raw or compressed"),

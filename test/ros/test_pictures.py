@@ -147,6 +147,26 @@ def test_bad_pictures_are_dropped_counted_and_reported(rig):
     assert rig.spin_until(counted, 5)
 
 
+def test_the_frame_is_named_and_rectified_pictures_that_are_not_taken_so(rig):
+    rig.start(ros=("-r", "image_raw:=image_rect"))
+    got = rig.listen(HandArray, "/handos/hands")
+    infos = rig.publisher(CameraInfo, "/camera_info")
+    images = rig.publisher(Image, "/image_rect")
+    plain, bent = info_message(300.0), info_message(300.0)
+    bent.d = [0.1, 0.0, 0.0, 0.0, 0.0]
+
+    def picture(info):
+        infos.publish(info)
+        return rig.image(frame="my_camera_optical")
+
+    rig.send(images, lambda: picture(plain), got, more=3)
+    assert "/image_rect are in the frame my_camera_optical" in rig.log
+    assert "set the parameter rectified" not in rig.log
+    rig.send(images, lambda: picture(bent), got, more=3)
+    assert rig.spin_until(lambda: "set the parameter rectified" in rig.log, 5)
+    assert rig.log.count("in the frame my_camera_optical") == 1
+
+
 def test_a_hand_that_becomes_unsure_stays_while_it_is_tracked(rig):
     rig.start()
     got = rig.listen(HandArray, "/handos/hands")
@@ -160,7 +180,7 @@ def test_a_hand_that_becomes_unsure_stays_while_it_is_tracked(rig):
     assert [hand.score for hand in dimmed] == pytest.approx([UNSURE] * 2, abs=0.01)
     assert rig.set("keep_score", 0.5).successful
     assert not rig.send(images, lambda: rig.image(dim), got, more=3).hands
-    assert rig.set("keep_score", 0.25).successful
+    assert rig.set("keep_score", 0.0).successful
     rig.send(images, rig.image, got)
     assert rig.set("tracking", False).successful
     assert not rig.send(images, lambda: rig.image(dim), got, more=3).hands

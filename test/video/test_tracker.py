@@ -149,6 +149,23 @@ def test_a_track_goes_on_with_the_sure_hand_where_an_unsure_one_is_nearer():
     assert seen.ids.tolist() == [0] and seen.scores.tolist() == pytest.approx([0.9])
 
 
+def test_a_newcomer_does_not_take_the_place_of_a_hand_that_became_unsure():
+    tracker = Tracker(min_score=0.5)
+    tracker(scored(hands_at([HERE], [1]), 0.9), 0.0)
+    beside = np.add(HERE, (0.1, 0, 0))
+    for i in range(1, 4):
+        seen = tracker(scored(hands_at([HERE, beside], [1, 0]), 0.45, 0.8), i / FPS)
+        assert seen.ids.tolist() == [0, 1] and seen.handedness.tolist() == [1, 0]
+
+
+def test_an_unsure_hand_elsewhere_is_not_one_that_was_lost():
+    tracker = Tracker(min_score=0.5)
+    tracker(scored(hands_at([HERE], [1]), 0.9), 0.0)
+    elsewhere = np.add(HERE, (0.2, 0, 0))
+    assert len(tracker(scored(hands_at([elsewhere], [1]), 0.3), 0.3)) == 0
+    assert tracker(scored(hands_at([elsewhere], [1]), 0.9), 0.32).ids.tolist() == [0]
+
+
 @pytest.mark.parametrize("apart", ["side", "depth"])
 def test_hands_that_lie_on_each_other_are_told_apart(apart):
     """Joint on joint, jittering by more than what parts them: only side or depth tells."""
@@ -235,6 +252,7 @@ def test_one_picture_of_the_other_side_changes_neither_side_nor_mesh(smoothing):
         np.testing.assert_allclose(seen.joints_3d[0, 0], place, atol=0.005)
         right = hands_at([place], [1])
         np.testing.assert_allclose(seen.vertices, right.vertices, atol=0.006)
+        np.testing.assert_allclose(seen.joints_2d, CAMERA.project(seen.joints_3d), atol=0.5)
     assert seen.handedness_scores[0] < 1
 
 
