@@ -127,19 +127,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it. Returns the exit status: 0 all done, 1 something was wrong, 130 stopped."""
-    from handos_ros.files.tables import check_table, write_table
+    from handos_ros.files.tables import check_table
 
     if args.output is None and args.table is None:
         raise DataError("nothing to do: say where the bag goes with -o OUT, or the table with --table FILE")
     if args.table is not None:
-        check_table(args.table, overwrite=args.overwrite)
+        check_table(args.table, overwrite=args.overwrite or args.resume)
     names = _names(args.bags)
     if args.recorded:
         if args.output is not None or args.table is None:
             raise DataError("--recorded takes the hands that are in the bag: it needs --table, and no -o")
-        rows = write_table(list(zip(names, args.bags, strict=True)), args.table, overwrite=args.overwrite)
-        print(f"{rows} hands -> {args.table}")
-        return 0
+        return 0 if _table(args, list(zip(names, args.bags, strict=True)), args.table) else 1
 
     # Without -o the hands still go into bags, which make the table and are thrown away after that.
     scratch = None if args.output is not None else args.table.with_name(args.table.name + ".partial")
@@ -154,10 +152,16 @@ def run(args: argparse.Namespace) -> int:
     with _stoppable() as stopped:
         done, ok = _process(args, tasks, _options(args, table_only=scratch is not None), stopped)
     interrupted = bool(stopped)
+    whole = not interrupted and len(done) == len(tasks)
     if args.table is not None and done:
-        ok &= _table(args, [(names[number], path) for number, path in sorted(done.items())], interrupted)
-    if scratch is not None and not interrupted and ok:
-        shutil.rmtree(scratch, ignore_errors=True)
+        table = args.table
+        if not whole:
+            table = table.with_name(f"{table.stem}.partial{table.suffix}")
+        written = _table(args, [(names[number], path) for number, path in sorted(done.items())], table)
+        ok &= written
+        # What could not be read will be no better the next time.
+        if scratch is not None and whole and written:
+            shutil.rmtree(scratch, ignore_errors=True)
     if interrupted:
         warn("stopped; the same command with --resume goes on")
         return 130
@@ -223,20 +227,21 @@ def _report(task: BagTask, outcome: Outcome, bar: Any) -> bool:
     return not report.errors and not report.bad_pictures
 
 
-def _table(args: argparse.Namespace, bags: list[tuple[str, Path]], interrupted: bool) -> bool:
-    """Write the table of what is there; whether that went well."""
+def _table(args: argparse.Namespace, bags: list[tuple[str, Path]], table: Path) -> bool:
+    """Write the table of what is there; whether that was all."""
     from handos_ros.files.tables import write_table
 
-    table = args.table
-    if interrupted:
-        table = table.with_name(f"{table.stem}.partial{table.suffix}")
+    damage: list[str] = []
     try:
-        rows = write_table(bags, table, overwrite=args.overwrite or interrupted)
+        overwrite = args.overwrite or args.resume or table != args.table
+        rows = write_table(bags, table, overwrite=overwrite, damage=damage)
     except HandosError as error:
         complain(error)
         return False
+    for line in damage:
+        complain(line)
     print(f"{rows} hands -> {table}")
-    return True
+    return not damage
 
 
 def _options(args: argparse.Namespace, *, table_only: bool) -> BagOptions:
@@ -269,10 +274,13 @@ def _options(args: argparse.Namespace, *, table_only: bool) -> BagOptions:
 
 def _tasks(bags: list[Path], outputs: list[Path]) -> list[BagTask]:
     from handos_ros.files.bags_parallel import BagTask
+    from handos_ros.files.bags_writing import partial_path
 
     for bag, output in zip(bags, outputs, strict=True):
-        if output.resolve() == bag.resolve():
-            raise DataError(f"{bag}: the output must be another bag than the input")
+        if bag.resolve() in (output.resolve(), partial_path(output).resolve()):
+            raise DataError(
+                f"{bag}: the output, and OUT.partial beside it, must be other bags than the input"
+            )
     return [BagTask(bag, output) for bag, output in zip(bags, outputs, strict=True)]
 
 
@@ -300,7 +308,8 @@ def _total(args: argparse.Namespace, tasks: list[BagTask]) -> int | None:
             if task.source.is_file():
                 return None
             topics = BagReader(task.source).topics
-            chosen = [name for name in args.topic if name in topics] or image_topics(topics)
+            asked = [f"/{name.removeprefix('/')}" for name in args.topic]
+            chosen = [name for name in asked if name in topics] or image_topics(topics)
             if len(chosen) > 1 and not args.topic:
                 return None
             total += sum(topics[name][1] or 0 for name in chosen)

@@ -71,7 +71,7 @@ class Finding:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `handos doctor`."""
-    common.add_model_arguments(parser)
+    common.add_model_arguments(parser, tracking=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -147,11 +147,11 @@ def _network(args: argparse.Namespace) -> Iterator[Finding]:
     gpu = gpu_present()
     try:
         pipeline = common.load_pipeline(args)
+        backend = pipeline.backend
+        milliseconds = _time_one(pipeline)
     except HandosError as error:
         yield Finding(Grade.BAD, f"network: {error}", "see --weights, --device and --backend")
     else:
-        backend = pipeline.backend
-        milliseconds = _time_one(pipeline)
         yield Finding(
             Grade.GOOD,
             f"network {pipeline.model_id} on {backend.device} by {backend.name}: "

@@ -131,7 +131,11 @@ def process_bag(
     cameras, missing = choose(reader, options.topics)
     kept, notes = _kept(reader, options.keep, cameras, options.camera is not None)
     if not isinstance(options.keep, str):
-        missing += [f"no topic {name} to keep" for name in options.keep if name not in reader.topics]
+        missing += [
+            f"no topic {name} to keep"
+            for name in options.keep
+            if not {name, f"/{name}"} & reader.topics.keys()
+        ]
     writer = BagWriter(
         output,
         storage=options.storage or reader.storage,
@@ -507,7 +511,10 @@ def _kept(
 ) -> tuple[frozenset[str], list[str]]:
     """The input topics to copy, and what to say about it."""
     topics = set(reader.topics)
-    wanted = topics if keep == "all" else set() if keep == "none" else topics.intersection(keep)
+    if isinstance(keep, tuple):
+        wanted = topics.intersection([*keep, *(f"/{name}" for name in keep)])
+    else:
+        wanted = topics if keep == "all" else set()
     written = {camera.output(what) for camera in cameras for what, _, _ in _OUTPUTS}
     notes = [f"{name} of the input is replaced by this run's" for name in sorted(wanted & written)]
     for camera in cameras:
@@ -533,11 +540,19 @@ def _job(
         "topics": [[each.image, each.name, each.info] for each in cameras],
         "kept_topics": sorted(kept),
         "model": pipeline.model_id,
+        "weights": pipeline.fingerprint,
         "hand_model": pipeline.hand_model.name,
         "min_score": options.min_score,
         "keep_score": pipeline.min_score,
         "max_hands": pipeline.max_hands,
-        "camera": camera and [camera.k.tolist(), camera.width, camera.height, camera.distortion.tolist()],
+        "camera": camera
+        and [
+            camera.k.tolist(),
+            camera.width,
+            camera.height,
+            camera.distortion_model,
+            camera.distortion.tolist(),
+        ],
         "mesh": options.mesh,
         "smoothing": options.smoothing,
     }

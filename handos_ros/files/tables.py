@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rosbags.serde import SerdeError
 
-from handos_ros.errors import DataError
+from handos_ros.errors import DataError, HandosError
 from handos_ros.files.atomic import refuse_existing, whole
 from handos_ros.files.bags_reading import BagReader
 from handos_ros.files.rosmsg import HAND_ARRAY, hands_from_message, typestore
@@ -34,7 +35,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "hand_id": ("int32", "the same for one hand over time within its camera; -1 where untracked"),
     "side": ("string", "left or right: the person's own"),
     "side_score": ("float32", "0.5 (no idea) to 1 (sure)"),
-    "score": ("float32", "0 to 1, that this is a hand"),
+    "score": ("float32", "0 to 1, that this is a hand; one that is there stays at half of what begins one"),
     "box_x_min": ("float32", "px"),
     "box_y_min": ("float32", "px"),
     "box_x_max": ("float32", "px"),
@@ -55,24 +56,45 @@ COLUMNS: dict[str, tuple[str, str]] = {
 _ROWS_AT_ONCE = 4096
 
 
-def write_table(bags: Sequence[tuple[str, Path]], output: Path, *, overwrite: bool = False) -> int:
+def write_table(
+    bags: Sequence[tuple[str, Path]],
+    output: Path,
+    *,
+    overwrite: bool = False,
+    damage: list[str] | None = None,
+) -> int:
     """Write the hands that bags hold, made by `handos bag` or recorded from the node, into one table.
 
     Args:
         bags: name and path of each.
         output: the file; it ends in `.csv` or `.parquet`. It appears when it is whole.
         overwrite: replace it where it is there.
+        damage: what is wrong with bags is added here, and what they hold is written all the same.
 
     Returns:
         The number of rows.
 
     Raises:
-        DataError: if a bag holds no hands or is damaged, or the table cannot be written.
+        DataError: if the table cannot be written; if a bag is damaged or holds no hands, without `damage`
+            for it or where none of them holds anything.
     """
     check_table(output, overwrite=overwrite)
     write = _write_csv if output.suffix == ".csv" else _write_parquet
+    found: list[str] = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for name, path in bags:
+            yield from rows_of(name, path, found)
+            if found and damage is None:
+                raise DataError(found[0])
+
     with whole(output, overwrite=overwrite) as partial:
-        return write(_blocks(row for name, path in bags for row in rows_of(name, path)), partial)
+        count = write(_blocks(rows()), partial)
+        if found and not count:
+            raise DataError("; ".join(found))
+    if damage is not None:
+        damage += found
+    return count
 
 
 def check_table(output: Path, *, overwrite: bool = False) -> None:
@@ -93,20 +115,30 @@ def check_table(output: Path, *, overwrite: bool = False) -> None:
             ) from None
 
 
-def rows_of(name: str, path: Path) -> Iterator[dict[str, Any]]:
+def rows_of(name: str, path: Path, damage: list[str]) -> Iterator[dict[str, Any]]:
     """The rows of one bag, each a column's name -> arrays over the hands of a picture.
 
-    Raises:
-        DataError: if the bag holds no hands, or is damaged.
+    What is wrong with the bag is added to `damage`.
     """
-    reader = BagReader(path)
+    try:
+        reader = BagReader(path)
+    except DataError as error:
+        damage.append(str(error))
+        return
     topics = [topic for topic, (kind, _) in reader.topics.items() if kind == HAND_ARRAY]
     if not topics:
-        raise DataError(f"{path}: holds no hands ({HAND_ARRAY})")
+        damage.append(f"{path}: holds no hands ({HAND_ARRAY})")
+        return
+    broken = 0
     counts = dict.fromkeys(topics, 0)
     for message in reader.messages(topics):
         topic = message.topic.name
-        hands, frame, stamp = hands_from_message(typestore().deserialize_cdr(message.data, HAND_ARRAY))
+        try:
+            hands, frame, stamp = hands_from_message(typestore().deserialize_cdr(message.data, HAND_ARRAY))
+        except (SerdeError, HandosError, ValueError):
+            broken += 1
+            counts[topic] += 1
+            continue
         if len(hands):
             camera = topic.removeprefix("/handos").removesuffix("/hands").strip("/")
             row: dict[str, Any] = {
@@ -119,8 +151,10 @@ def rows_of(name: str, path: Path) -> Iterator[dict[str, Any]]:
             }
             yield {**{key: np.repeat(value, len(hands)) for key, value in row.items()}, **_columns(hands)}
         counts[topic] += 1
+    if broken:
+        damage.append(f"{path}: {broken} messages cannot be read")
     if reader.damage:
-        raise DataError(f"{path}: " + "; ".join(reader.damage))
+        damage.append(f"{path}: " + "; ".join(reader.damage))
 
 
 def _columns(hands: Hands) -> dict[str, Any]:

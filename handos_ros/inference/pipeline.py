@@ -41,9 +41,11 @@ class Pipeline:
         model_id: str,
         min_score: float = 0.5,
         max_hands: int = 10,
+        fingerprint: str = "",
     ) -> None:
         self.min_score = min_score
         self.max_hands = max_hands
+        self.fingerprint = fingerprint
         self.reproject = True
         self.timings: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         self._backend = backend
@@ -91,6 +93,7 @@ class Pipeline:
             model_id=loaded.model_id,
             min_score=min_score,
             max_hands=max_hands,
+            fingerprint=loaded.fingerprint,
         )
 
     @property

@@ -337,6 +337,31 @@ def test_a_table_alone(tmp_path: Path) -> None:
     pandas.testing.assert_frame_equal(again.drop(columns="bag"), table.drop(columns="bag"))
     result = bag(source, "--recorded", "--table", tmp_path / "none.csv")
     assert result.returncode == 1 and "holds no hands" in result.stderr
+    result = bag(source, tmp_path / "out", "--recorded", "--table", tmp_path / "some.csv")
+    assert result.returncode == 1 and "holds no hands" in result.stderr
+    assert len(pandas.read_csv(tmp_path / "some.csv")) == 20
+
+
+def test_a_table_whose_bag_failed_is_made_whole_later(tmp_path: Path) -> None:
+    import pandas
+
+    words = [write_bag(tmp_path / "first"), tmp_path / "second", "--table", tmp_path / "hands.csv"]
+    result = bag(*words)
+    assert result.returncode == 1 and "second" in result.stderr
+    assert len(pandas.read_csv(tmp_path / "hands.partial.csv")) == 20
+    assert not (tmp_path / "hands.csv").exists()
+    write_bag(tmp_path / "second")
+    assert bag(*words, "--resume").returncode == 0
+    assert len(pandas.read_csv(tmp_path / "hands.csv")) == 40
+    assert not (tmp_path / "hands.csv.partial").exists()
+
+
+def test_what_is_overwritten_is_not_the_input(tmp_path: Path) -> None:
+    source = write_bag(tmp_path / "out.partial")
+    before = sorted(path.read_bytes() for path in source.iterdir())
+    result = bag(source, "-o", tmp_path / "out", "--overwrite")
+    assert result.returncode == 1 and "must be other bags than the input" in result.stderr
+    assert sorted(path.read_bytes() for path in source.iterdir()) == before
 
 
 def test_words_that_make_no_sense(tmp_path: Path) -> None:

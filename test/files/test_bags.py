@@ -165,11 +165,12 @@ def test_the_hash_is_the_one_that_ros_computes(tmp_path: Path) -> None:
         assert digests[f"handos_ros/msg/{name}"] == hashes[f"handos_ros/msg/{name}"]
 
 
-@pytest.mark.parametrize("keep", ["none", ("/mood",)])
+@pytest.mark.parametrize("keep", ["none", ("/mood",), ("mood",)])
 def test_input_topics_may_be_dropped(tmp_path: Path, keep) -> None:
     run(write_bag(tmp_path / "in"), tmp_path / "out", keep=keep, mesh=False)
     found = contents(tmp_path / "out")
-    assert {name for name, _, _ in found} == {HANDS, MARKERS, TOPOLOGY, *(() if keep == "none" else keep)}
+    kept = () if keep == "none" else ("/mood",)
+    assert {name for name, _, _ in found} == {HANDS, MARKERS, TOPOLOGY, *kept}
     assert all(len(hand.vertices) == 0 for _, array in of(found, HANDS) for hand in array.hands)
     assert all(marker.ns != "mesh" for _, array in of(found, MARKERS) for marker in array.markers)
 
@@ -318,6 +319,9 @@ def test_resuming_another_job_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=words):
             run(source, tmp_path / "out", **options)
         assert (tmp_path / "out.partial" / "metadata.yaml").exists()
+    other = standin_pipeline(fingerprint="of other weights")
+    with pytest.raises(DataError, match=r"other input or options \(weights\)"):
+        process_bag(source, tmp_path / "out", [other], BagOptions(resume=True))
     assert run(source, tmp_path / "out", overwrite=True).pictures == 12
 
 

@@ -87,6 +87,25 @@ def test_no_hands_is_an_empty_table(tmp_path: Path) -> None:
     assert list(load(tmp_path / "none.csv").columns) == list(COLUMNS)
 
 
+def test_what_a_damaged_bag_still_holds_is_kept(hands: Path, tmp_path: Path) -> None:
+    """A recording that was killed has no end and no metadata.yaml."""
+    (tmp_path / "cut").mkdir()
+    (part,) = hands.glob("*.mcap")
+    (tmp_path / "cut" / part.name).write_bytes(part.read_bytes()[: part.stat().st_size * 2 // 3])
+    bags = [("cut", tmp_path / "cut" / part.name), ("none", tmp_path / "in"), ("whole", hands)]
+    damage: list[str] = []
+    rows = write_table(bags, tmp_path / "t.csv", damage=damage)
+    table = load(tmp_path / "t.csv")
+    assert len(table) == rows and (table.bag == "whole").sum() == 20
+    assert 5 < (table.bag == "cut").sum() < 20
+    assert len(damage) == 2 and "cut" in damage[0] and "holds no hands" in damage[1]
+    with pytest.raises(DataError, match="cut"):
+        write_table(bags, tmp_path / "other.csv")
+    with pytest.raises(DataError, match="holds no hands"):
+        write_table(bags[1:2], tmp_path / "other.csv", damage=[])
+    assert not (tmp_path / "other.csv").exists()
+
+
 def test_what_cannot_be_written_is_named(hands: Path, tmp_path: Path) -> None:
     (tmp_path / "old.csv").write_text("mine")
     (tmp_path / "file").write_text("")
