@@ -1,6 +1,7 @@
-"""Draw the curves of a training run from its metrics.jsonl, as docs/training.md shows them.
+"""Draw the curves of a training run from its metrics.jsonl, or of several side by side, as docs/training.md shows.
 
-python tools/draw_curves.py RUN -o curves.png       # needs matplotlib
+python tools/draw_curves.py RUN -o curves.png               # needs matplotlib
+python tools/draw_curves.py RUN OTHER -o comparison.png     # what was measured, over the minutes of each
 """
 
 import argparse
@@ -21,6 +22,12 @@ PANELS = {
         "eval/synthetic/pa_mpjpe_mm", "eval/synthetic/pa_mpvpe_mm", "eval/synthetic/mpjpe_mm",
     ),
 }  # fmt: skip
+MEASURED = {
+    "hands found in photographs, recall": "eval/real/recall",
+    "joints within a tenth of the hand's size": "eval/real/pck@0.1",
+    "joints within a fifth of the hand's size": "eval/real/pck@0.2",
+    "rendered test set, PA-MPJPE in mm": "eval/synthetic/pa_mpjpe_mm",
+}
 SMOOTHING = 8
 """Lines of the log that make one point of a training curve."""
 
@@ -74,13 +81,37 @@ def draw(rows: list[dict], output: Path) -> None:
     figure.savefig(output, dpi=90)
 
 
+def compare(runs: dict[str, list[dict]], output: Path) -> None:
+    """What was measured on each run, over the minutes since its first line."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 2, figsize=(10, 6), constrained_layout=True)
+    for panel, (title, name) in zip(axes.flat, MEASURED.items(), strict=True):
+        for label, rows in runs.items():
+            start = rows[0]["time"]
+            found = [((row["time"] - start) / 60, row[name]) for row in rows if row.get(name) is not None]
+            panel.plot([m for m, _ in found], [v for _, v in found], ".-", label=label)
+        panel.set_title(title, fontsize=10)
+        panel.set_xlabel("minutes", fontsize=8)
+        panel.set_ylim(bottom=0)
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=8)
+    figure.savefig(output, dpi=90)
+
+
 def main() -> None:
     """Read and draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="folder of `handos train`")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of `handos train`")
     parser.add_argument("-o", "--output", type=Path, required=True, help="a png or svg")
     arguments = parser.parse_args()
-    draw(read(arguments.run), arguments.output)
+    if len(arguments.runs) == 1:
+        draw(read(arguments.runs[0]), arguments.output)
+    else:
+        compare({run.name: read(run) for run in arguments.runs}, arguments.output)
 
 
 if __name__ == "__main__":
