@@ -1,4 +1,4 @@
-"""Draw the curves of a training run from its metrics.jsonl, or of several side by side, as docs/training.md shows.
+"""Draw the curves of a training run from its metrics.jsonl, or of several side by side, for docs/training.md.
 
 python tools/draw_curves.py RUN -o curves.png               # needs matplotlib
 python tools/draw_curves.py RUN OTHER -o comparison.png     # what was measured, over the minutes of each
