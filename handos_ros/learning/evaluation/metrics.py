@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from handos_ros.hands import JOINT_PARENTS
+
 PCK_THRESHOLDS_3D = np.linspace(0.0, 0.05, 100)
 """Metres: the thresholds of AUC in FreiHAND, DexYCB and HandOS, 0 to 50 mm in 100 steps."""
 
@@ -63,6 +65,19 @@ def root_relative(points: ArrayLike, root: int = 0) -> NDArray[np.float64]:
     """(N, P, 3) with point `root` moved to 0."""
     points = np.asarray(points, np.float64)
     return points - points[:, root : root + 1]
+
+
+def size_ratios(points: ArrayLike, label: ArrayLike) -> NDArray[np.float64]:
+    """(N,) length of all 20 bones of (N, 21, 3) joints over the label's: is a hand as large as it is?
+
+    Procrustes forgives size; the distance from the camera, which follows from it, does not.
+    """
+    child, parent = np.array([(j, p) for j, p in enumerate(JOINT_PARENTS) if p >= 0]).T
+    said, wanted = (
+        np.linalg.norm(p[:, child] - p[:, parent], axis=-1).sum(1)
+        for p in (np.asarray(points, np.float64), np.asarray(label, np.float64))
+    )
+    return said / wanted
 
 
 def scale_translation_aligned(points: ArrayLike, label: ArrayLike) -> NDArray[np.float64]:

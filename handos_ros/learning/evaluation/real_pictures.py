@@ -43,8 +43,9 @@ _COLUMNS = {
     "side_accuracy": "side",
     "pa_mpjpe_mm": "PA mm",
     "pa_mpjpe_proper_mm": "PA* mm",
+    "size": "size",
 }
-_SHARES = re.compile("recall|precision|ap|pck|side")
+_SHARES = re.compile("recall|precision|ap|pck|side|size")
 
 Scores = dict[str, float | int | None]
 """Numbers by name; None where there was nothing to measure."""
@@ -91,7 +92,8 @@ class Report:
         lines = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
         lines.append(
             f"Hands with a score of {self.min_score:g} or more; shares in per cent; missed hands count as "
-            "wrong in PCK; PA may mirror as the benchmarks do, PA* may not."
+            "wrong in PCK; PA may mirror as the benchmarks do, PA* may not; size: of the 3D hand against the "
+            "label's, median."
         )
         if self.negatives is not None:
             lines.append(
@@ -224,6 +226,7 @@ def _scores(pictures: Sequence[_Judged]) -> Scores:
     scores["hands_with_side"] = len(side)
     for name, reflect in (("pa_mpjpe_mm", True), ("pa_mpjpe_proper_mm", False)):
         scores[name] = 1000 * metrics.mean_error(metrics.pa_errors(said, label, reflect=reflect))
+    scores["size"] = float(np.median(metrics.size_ratios(said, label))) if len(said) else float("nan")
     scores["hands_with_joints_3d"] = len(said)
     return {
         name: None if isinstance(value, float) and np.isnan(value) else value

@@ -19,7 +19,7 @@ from handos_ros.learning.synthesis.testset import synthetic_test_set
 from handos_ros.learning.training.config import MonitorConfig
 from handos_ros.network.handos import HandosNetwork
 
-_KEPT = ("recall", "precision", "ap50", "pck@0.1", "pck@0.2", "side_accuracy", "pa_mpjpe_proper_mm")
+_KEPT = ("recall", "precision", "ap50", "pck@0.1", "pck@0.2", "side_accuracy", "pa_mpjpe_proper_mm", "size")
 
 
 class Monitor:

@@ -109,6 +109,14 @@ def test_a_mirrored_hand_shows_in_the_proper_pa_only():
     assert got["pa_mpjpe_mm"] == pytest.approx(0, abs=1e-4) and got["pa_mpjpe_proper_mm"] > 5
 
 
+def test_a_hand_too_small_shows_in_its_size_alone():
+    said = prediction((0, 0, 0.9, 1))
+    said.joints_3d = said.joints_3d * 0.8
+    got = scores(picture(), said)
+    assert got["size"] == pytest.approx(0.8) and got["pa_mpjpe_proper_mm"] == pytest.approx(0, abs=1e-4)
+    assert scores(picture(), prediction())["size"] is None
+
+
 def test_a_hand_found_without_joints_has_not_placed_them():
     said = prediction((0, 0, 0.9, 1))
     said.joints_2d[:] = np.nan

@@ -19,7 +19,7 @@ from handos_ros.learning.datasets.reading import read_picture  # noqa: E402
 from handos_ros.learning.training.config import MonitorConfig  # noqa: E402
 from handos_ros.learning.training.monitor import Monitor, monitor_from  # noqa: E402
 
-REAL = {"recall", "precision", "ap50", "pck@0.1", "pck@0.2", "side_accuracy", "pa_mpjpe_proper_mm"}
+REAL = {"recall", "precision", "ap50", "pck@0.1", "pck@0.2", "side_accuracy", "pa_mpjpe_proper_mm", "size"}
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,7 @@ def test_who_says_the_labels_has_full_marks(network, own_words):
     found = Monitor(MonitorConfig(str(own_words)), load_hand_model())(network, 7)
     assert set(found) == {f"real/{name}" for name in REAL}
     assert found.pop("real/pa_mpjpe_proper_mm") == pytest.approx(0, abs=0.01)
+    assert found.pop("real/size") == pytest.approx(1)
     # AP50 counts candidates below 0.5 too, and those have no label.
     assert found.pop("real/ap50") > 0.9
     assert set(found.values()) == {1.0}
