@@ -168,9 +168,10 @@ def check(settings: Settings) -> Settings:
     Raises:
         HandosError: naming the parameter and what it may be.
     """
-    settings = replace(
-        settings, **{s.name: _number(s, getattr(settings, s.name)) for s in fields(Settings) if _is_real(s)}
-    )
+    numbers: dict[str, Any] = {
+        spec.name: _number(spec, getattr(settings, spec.name)) for spec in fields(Settings) if _is_real(spec)
+    }
+    settings = replace(settings, **numbers)
     for spec in fields(Settings):
         value, choices = getattr(settings, spec.name), spec.metadata["choices"]
         if choices and value not in choices:
