@@ -21,6 +21,8 @@ _REACH, _REACH_PER_SECOND, _MAX_REACH = 0.4, 12.0, 2.0
 """How far from where it was expected a hand may be. 12 sizes/s are about 2 m/s."""
 _UNSURE_COST, _UNSURE_REACH = 0.4, 0.8
 """Of taking a hand that scores too little to begin a track, and the most that it may cost beside that."""
+_NESTED = 0.8
+"""An unsure hand that lies so much in a surer one of the same side, or the other way round, is that one."""
 _PREDICT_FOR = 0.25
 """Seconds for which a hand that is not seen is expected to keep its speed."""
 
@@ -170,7 +172,8 @@ class Tracker:
         sure = hands.scores >= self.min_score
         # Unsure hands have to be near, however long ago the track was seen; and of two that fit alike a track
         # takes the sure one, but not a sure one elsewhere.
-        costs = np.where(sure, costs, np.where(costs < _UNSURE_REACH, costs + _UNSURE_COST, np.inf))
+        possible = (costs < _UNSURE_REACH) & ~_second_findings(hands)
+        costs = np.where(sure, costs, np.where(possible, costs + _UNSURE_COST, np.inf))
         rows, columns = assign(costs, _MAX_REACH + _DEPTH_COST + _SIDE_COST)
         counts = sure.copy()
         counts[columns] = True
@@ -345,6 +348,20 @@ def _sizes(hands: Hands) -> NDArray:
     """(N,) px: the side of a square as large as the hand's box."""
     extent = np.maximum(hands.boxes[:, 2:] - hands.boxes[:, :2], 1).astype(np.float64)
     return np.sqrt(extent[:, 0] * extent[:, 1])
+
+
+def _second_findings(hands: Hands) -> NDArray[np.bool_]:
+    """(N,) which hands a surer one of the same side has in its box, or has its own in theirs.
+
+    A network reads a hand that moves fast twice, whole and in part, too differently for the joints to tell.
+    """
+    low = np.maximum(hands.boxes[:, None, :2], hands.boxes[None, :, :2])
+    high = np.minimum(hands.boxes[:, None, 2:], hands.boxes[None, :, 2:])
+    areas = (hands.boxes[:, 2:] - hands.boxes[:, :2]).prod(1)
+    nested = np.clip(high - low, 0, None).prod(-1) > _NESTED * np.minimum(areas[:, None], areas)
+    surer = hands.scores[None] > hands.scores[:, None]
+    found: NDArray[np.bool_] = (nested & surer & (hands.handedness[:, None] == hands.handedness)).any(1)
+    return found
 
 
 def _votes(hands: Hands) -> NDArray:

@@ -158,6 +158,20 @@ def test_a_newcomer_does_not_take_the_place_of_a_hand_that_became_unsure():
         assert seen.ids.tolist() == [0, 1] and seen.handedness.tolist() == [1, 0]
 
 
+def test_an_unsure_second_finding_of_a_hand_does_not_stay():
+    """The hand, and a part of it in a box of its own, which was a hand for one picture."""
+    tracker = Tracker(min_score=0.5)
+    both = hands_at([HERE, np.add(HERE, (0.02, 0, 0))], [1, 1])
+    low, high = both.boxes[0, :2], both.boxes[0, 2:]
+    both.boxes[1] = [*low, *(0.4 * low + 0.6 * high)]
+    assert len(tracker(scored(both, 0.9, 0.6), 0.0)) == 2
+    assert tracker(scored(both, 0.9, 0.4), 0.03).ids.tolist() == [0]
+    # Of two hands pressed together both stay.
+    both.handedness[1] = 0
+    assert len(tracker(scored(both, 0.9, 0.6), 1.0)) == 2
+    assert len(tracker(scored(both, 0.9, 0.4), 1.03)) == 2
+
+
 def test_an_unsure_hand_elsewhere_is_not_one_that_was_lost():
     tracker = Tracker(min_score=0.5)
     tracker(scored(hands_at([HERE], [1]), 0.9), 0.0)
