@@ -279,7 +279,7 @@ def _tasks(bags: list[Path], outputs: list[Path]) -> list[BagTask]:
     for bag, output in zip(bags, outputs, strict=True):
         if bag.resolve() in (output.resolve(), partial_path(output).resolve()):
             raise DataError(
-                f"{bag}: the output, and OUT.partial beside it, must be other bags than the input"
+                f"{bag}: the output, and OUT.partial beside it, must be another bag than the input"
             )
     return [BagTask(bag, output) for bag, output in zip(bags, outputs, strict=True)]
 

@@ -360,7 +360,7 @@ def test_what_is_overwritten_is_not_the_input(tmp_path: Path) -> None:
     source = write_bag(tmp_path / "out.partial")
     before = sorted(path.read_bytes() for path in source.iterdir())
     result = bag(source, "-o", tmp_path / "out", "--overwrite")
-    assert result.returncode == 1 and "must be other bags than the input" in result.stderr
+    assert result.returncode == 1 and "must be another bag than the input" in result.stderr
     assert sorted(path.read_bytes() for path in source.iterdir()) == before
 
 

@@ -132,7 +132,7 @@ def test_the_network_may_run_in_half_precision_but_not_its_losses(name, batch):
         half, halves = module(batch)
     half.backward()
     assert whole.dtype == half.dtype == torch.float32
-    assert set(halves) == set(terms) and float(half) == pytest.approx(float(whole), rel=0.1)
+    assert set(halves) == set(terms) and half.item() == pytest.approx(whole.item(), rel=0.1)
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
     if seen:
         out = seen[0]
