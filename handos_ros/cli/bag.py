@@ -300,7 +300,7 @@ def _names(bags: list[Path]) -> list[str]:
 def _total(args: argparse.Namespace, tasks: list[BagTask]) -> int | None:
     """How many pictures there are to look at, where that is known and not much work to find out."""
     from handos_ros.files.bags_reading import BagReader
-    from handos_ros.files.bags_topics import image_topics
+    from handos_ros.files.bags_topics import full_name, image_topics
 
     total = 0
     try:
@@ -308,7 +308,7 @@ def _total(args: argparse.Namespace, tasks: list[BagTask]) -> int | None:
             if task.source.is_file():
                 return None
             topics = BagReader(task.source).topics
-            asked = [f"/{name.removeprefix('/')}" for name in args.topic]
+            asked = [full_name(name, topics) for name in args.topic]
             chosen = [name for name in asked if name in topics] or image_topics(topics)
             if len(chosen) > 1 and not args.topic:
                 return None

@@ -91,10 +91,12 @@ def load_pipeline(args: argparse.Namespace, *, threads: int | None = None) -> Pi
 def model_options(args: argparse.Namespace) -> dict[str, Any]:
     """What `add_model_arguments` asked for, by the names that every pipeline's `load` gives it."""
     names = ("model", "weights", "device", "backend", "hand_model", "max_hands")
-    least = args.min_score
-    if hasattr(args, "keep_score"):
-        least = min(least, least / 2 if args.keep_score is None else args.keep_score)
-    return {**{name: getattr(args, name) for name in names}, "min_score": least}
+    options = {name: getattr(args, name) for name in names}
+    if not hasattr(args, "keep_score"):
+        return {**options, "min_score": args.min_score}
+    from handos_ros.video.tracker import score_to_stay
+
+    return {**options, "min_score": score_to_stay(args.min_score, args.keep_score)}
 
 
 def load_camera(args: argparse.Namespace) -> Camera | None:

@@ -27,7 +27,7 @@ from handos_ros.errors import CameraError, DataError, PictureError
 from handos_ros.files import rosmsg
 from handos_ros.files.bags_channel import Channel
 from handos_ros.files.bags_reading import BagReader, Message, Topic, definition_and_digest
-from handos_ros.files.bags_topics import CAMERA_INFO, CameraTopics, choose
+from handos_ros.files.bags_topics import CAMERA_INFO, CameraTopics, choose, full_name
 from handos_ros.files.bags_writing import BagWriter, check_output, partial_path
 from handos_ros.files.image_messages import camera_from_message, decode_image
 from handos_ros.hands import Camera, Hands
@@ -131,10 +131,9 @@ def process_bag(
     cameras, missing = choose(reader, options.topics)
     kept, notes = _kept(reader, options.keep, cameras, options.camera is not None)
     if not isinstance(options.keep, str):
+        topics = reader.topics
         missing += [
-            f"no topic {name} to keep"
-            for name in options.keep
-            if not {name, f"/{name}"} & reader.topics.keys()
+            f"no topic {name} to keep" for name in options.keep if full_name(name, topics) not in topics
         ]
     writer = BagWriter(
         output,
@@ -512,7 +511,7 @@ def _kept(
     """The input topics to copy, and what to say about it."""
     topics = set(reader.topics)
     if isinstance(keep, tuple):
-        wanted = topics.intersection([*keep, *(f"/{name}" for name in keep)])
+        wanted = topics.intersection(full_name(name, topics) for name in keep)
     else:
         wanted = topics if keep == "all" else set()
     written = {camera.output(what) for camera in cameras for what, _, _ in _OUTPUTS}

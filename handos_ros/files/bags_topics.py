@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rosbags.serde import SerdeError
@@ -65,8 +65,7 @@ def choose(reader: BagReader, wanted: Sequence[str] = ()) -> tuple[list[CameraTo
         return cameras(pictures, topics), []
     missing, chosen = [], []
     for name in dict.fromkeys(wanted):
-        if name not in topics and "/" + name in topics:
-            name = "/" + name
+        name = full_name(name, topics)
         if name not in topics:
             missing.append(f"no topic {name}; pictures are on {_listed(image_topics(topics))}")
         elif topics[name][0] not in (IMAGE, COMPRESSED):
@@ -79,6 +78,11 @@ def choose(reader: BagReader, wanted: Sequence[str] = ()) -> tuple[list[CameraTo
     if not chosen:
         raise DataError(f"{reader.path}: {missing[0]}")
     return cameras(chosen, topics), missing
+
+
+def full_name(name: str, topics: Container[str]) -> str:
+    """A topic as the bag calls it; people leave out the first slash."""
+    return f"/{name}" if name not in topics and f"/{name}" in topics else name
 
 
 def image_topics(topics: Mapping[str, tuple[str, int | None]]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 import struct
 from dataclasses import dataclass
@@ -31,13 +30,13 @@ class Loaded:
         backend: what runs it.
         hand_model: whose mesh it gives.
         model_id: name of the network.
-        fingerprint: of the files that its weights came from.
+        weights: the files that they came from.
     """
 
     backend: Backend
     hand_model: HandModel
     model_id: str
-    fingerprint: str
+    weights: tuple[Path, ...]
 
 
 def load(
@@ -81,7 +80,7 @@ def _load_onnx(
             f"{files.where}: no detector.onnx and decoder.onnx there for onnxruntime; "
             "`handos export` writes them, or use the torch backend"
         )
-    from handos_ros.inference.onnx import OnnxBackend
+    from handos_ros.inference.onnx import DECODER_FILE, DETECTOR_FILE, OnnxBackend
 
     backend = OnnxBackend(files.onnx, device=device, threads=threads)
     _check_made_for(model, backend.configuration, files)
@@ -102,8 +101,8 @@ def _load_onnx(
             f"{files.where}: made for another version of the hand model {backend.hand_model}: as many "
             "vertices, but other faces, joints or coarse vertices; use the one that it was trained with"
         )
-    graphs = [files.onnx / "detector.onnx", files.onnx / "decoder.onnx"]
-    return Loaded(backend, mesh, backend.model_id, _fingerprint(graphs))
+    graphs = (files.onnx / DETECTOR_FILE, files.onnx / DECODER_FILE)
+    return Loaded(backend, mesh, backend.model_id, graphs)
 
 
 def _load_torch(
@@ -136,7 +135,7 @@ def _load_torch(
         torch.set_num_threads(threads)
     kind = TorchJointsBackend if only_2d else TorchBackend
     backend, mesh = kind.load(files.safetensors, hand_model=mesh, device=device)
-    return Loaded(backend, mesh, read_model_id(files.safetensors), _fingerprint([files.safetensors]))
+    return Loaded(backend, mesh, read_model_id(files.safetensors), (files.safetensors,))
 
 
 def _check_made_for(model: str | None, configuration: str | None, files: WeightFiles) -> None:
@@ -222,14 +221,6 @@ def _choose(files: WeightFiles, device: str) -> str:
         if torch.cuda.is_available():
             return "torch"
     return "onnxruntime"
-
-
-def _fingerprint(paths: list[Path]) -> str:
-    """The beginning of SHA-256 over the files' bytes."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def read_model_id(path: Path) -> str:

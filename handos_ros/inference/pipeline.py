@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 
@@ -41,16 +44,16 @@ class Pipeline:
         model_id: str,
         min_score: float = 0.5,
         max_hands: int = 10,
-        fingerprint: str = "",
+        weights: Sequence[Path] = (),
     ) -> None:
         self.min_score = min_score
         self.max_hands = max_hands
-        self.fingerprint = fingerprint
         self.reproject = True
         self.timings: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         self._backend = backend
         self._hand_model = hand_model
         self._model_id = model_id
+        self._weights = tuple(weights)
         self._read_side = SideReader(hand_model)
 
     @classmethod
@@ -93,8 +96,16 @@ class Pipeline:
             model_id=loaded.model_id,
             min_score=min_score,
             max_hands=max_hands,
-            fingerprint=loaded.fingerprint,
+            weights=loaded.weights,
         )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The beginning of SHA-256 over the files that the weights came from; reads them when first asked."""
+        digest = hashlib.sha256()
+        for path in self._weights:
+            digest.update(path.read_bytes())
+        return digest.hexdigest()[:16]
 
     @property
     def backend(self) -> Backend:

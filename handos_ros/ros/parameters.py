@@ -14,6 +14,7 @@ from rclpy.parameter import Parameter
 from rclpy.validate_topic_name import validate_topic_name
 
 from handos_ros.errors import HandosError
+from handos_ros.video.tracker import score_to_stay
 
 
 def _parameter(
@@ -124,9 +125,7 @@ class Settings:
     @property
     def network_score(self) -> float:
         """What a hand must score for the network to look at it at all."""
-        if not self.tracking:
-            return self.min_score
-        return min(self.keep_score or self.min_score / 2, self.min_score)
+        return score_to_stay(self.min_score, self.keep_score or None) if self.tracking else self.min_score
 
 
 def declare(node: Node) -> Settings:

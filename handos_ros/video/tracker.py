@@ -168,17 +168,17 @@ class Tracker:
 
     def _assigned(self, hands: Hands, stamp: float) -> tuple[Hands, NDArray[np.intp], NDArray[np.intp]]:
         """The hands that count; and of the tracks that go on, their rows and the numbers of their hands."""
-        costs = self._costs(hands, stamp)
+        costs, limit = self._costs(hands, stamp), _MAX_REACH + _DEPTH_COST + _SIDE_COST
         sure = hands.scores >= self.min_score
+        if sure.all():
+            return hands, *assign(costs, limit)
         # Unsure hands have to be near, however long ago the track was seen; and of two that fit alike a track
         # takes the sure one, but not a sure one elsewhere.
         possible = (costs < _UNSURE_REACH) & ~_second_findings(hands)
         costs = np.where(sure, costs, np.where(possible, costs + _UNSURE_COST, np.inf))
-        rows, columns = assign(costs, _MAX_REACH + _DEPTH_COST + _SIDE_COST)
+        rows, columns = assign(costs, limit)
         counts = sure.copy()
         counts[columns] = True
-        if counts.all():
-            return hands, rows, columns
         return hands.select(counts), rows, (np.cumsum(counts) - 1)[columns]
 
     def _costs(self, hands: Hands, stamp: float) -> NDArray:
@@ -334,6 +334,14 @@ class _Tracks:
         """Write `tracks` in place of those that `index` names."""
         for f in fields(self):
             getattr(self, f.name)[index] = getattr(tracks, f.name)
+
+
+def score_to_stay(min_score: float, keep_score: float | None = None) -> float:
+    """What to ask a network for where a `Tracker` wants `min_score` to begin a track.
+
+    `keep_score`, where it is given and no more than `min_score`; half of that by default.
+    """
+    return min(min_score, min_score / 2 if keep_score is None else keep_score)
 
 
 def _lens(camera: Camera) -> NDArray:

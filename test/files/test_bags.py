@@ -319,7 +319,8 @@ def test_resuming_another_job_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=words):
             run(source, tmp_path / "out", **options)
         assert (tmp_path / "out.partial" / "metadata.yaml").exists()
-    other = standin_pipeline(fingerprint="of other weights")
+    (tmp_path / "other.onnx").write_bytes(b"other weights")
+    other = standin_pipeline(weights=[tmp_path / "other.onnx"])
     with pytest.raises(DataError, match=r"other input or options \(weights\)"):
         process_bag(source, tmp_path / "out", [other], BagOptions(resume=True))
     assert run(source, tmp_path / "out", overwrite=True).pictures == 12

@@ -72,9 +72,8 @@ def size_ratios(points: ArrayLike, label: ArrayLike) -> NDArray[np.float64]:
 
     Procrustes forgives size; the distance from the camera, which follows from it, does not.
     """
-    child, parent = np.array([(j, p) for j, p in enumerate(JOINT_PARENTS) if p >= 0]).T
     said, wanted = (
-        np.linalg.norm(p[:, child] - p[:, parent], axis=-1).sum(1)
+        np.linalg.norm(p[:, 1:] - p[:, JOINT_PARENTS[1:]], axis=-1).sum(1)
         for p in (np.asarray(points, np.float64), np.asarray(label, np.float64))
     )
     return said / wanted

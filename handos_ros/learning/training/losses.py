@@ -39,7 +39,7 @@ _STRETCH = 0.3
 of rendered hands nine edges in ten do not, however they are posed."""
 _SHORTEST_EDGE = 2e-3
 """m. Shorter edges' errors are measured against this: a sliver's own length would make much of nothing."""
-_BONES = torch.tensor([(j, parent) for j, parent in enumerate(JOINT_PARENTS) if parent >= 0])
+_PARENTS = list(JOINT_PARENTS[1:])
 
 
 @dataclass(frozen=True)
@@ -215,9 +215,7 @@ def bones_loss(joints: Tensor, label: Tensor, has: Tensor) -> Tensor:
     Where a pose is in doubt the nearest joints to all that it may be are a hand too small, and with its
     size goes its distance. Lengths are in no such doubt.
     """
-    said, wanted = (
-        ((p[:, _BONES[:, 0]] - p[:, _BONES[:, 1]]).square().sum(-1) + 1e-9).sqrt() for p in (joints, label)
-    )
+    said, wanted = (((p[:, 1:] - p[:, _PARENTS]).square().sum(-1) + 1e-9).sqrt() for p in (joints, label))
     return masked_mean((said - wanted).abs().mean(1), has)
 
 
