@@ -9,6 +9,10 @@ mirrored about the principal point gives the mirrored hand.
 Placing. Two ways. The network's own: depth = focal length in network pixels / `scale`, along the wrist's
 ray. Reprojection: the translation at which the 3D joints meet the undistorted 2D ones, by weighted linear
 least squares, which ties the hand to what is seen and is therefore preferred where it is well posed.
+
+Meeting. So placed, the 3D joints say once more where each joint is in the picture. The decoder's queries
+for joints in 2D and in 3D err apart, and a hand's shape holds only the latter together: the mean of both,
+by how sure the network is of each 2D joint, is nearer the truth than either.
 """
 
 from __future__ import annotations
@@ -88,14 +92,32 @@ def place(
     translation = np.where(plausible[:, None], solved, network)
     source = np.where(plausible, TranslationSource.REPROJECTION, TranslationSource.NETWORK)
 
+    joints_3d = relative + translation[:, None]
     vertices = decoded.vertices if mesh else decoded.vertices[:, :0]
     return Placed(
-        joints_2d=joints_2d,
-        joints_3d=relative + translation[:, None],
+        joints_2d=_meeting(
+            joints_2d, joints_3d, camera, weights=decoded.joint_scores, where=seen & plausible[:, None]
+        ),
+        joints_3d=joints_3d,
         vertices=vertices @ turns.swapaxes(1, 2) + translation[:, None],
         root_translation=translation,
         translation_source=source.astype(np.uint8),
     )
+
+
+def _meeting(
+    joints_2d: NDArray, joints_3d: NDArray, camera: Camera, weights: NDArray, where: NDArray
+) -> NDArray:
+    """(N, 21, 2) px between `joints_2d` and the picture of `joints_3d`, by `weights` (N, 21) of the former.
+
+    `where` (N, 21): which 3D joints are in front of the camera and in its lens's sight; elsewhere the 2D
+    joints stand alone.
+    """
+    in_front = np.where(where[..., None], joints_3d, [0.0, 0.0, 1.0])
+    projected = camera.project(in_front)
+    _, believed = to_rays(camera, projected)
+    share = np.where(where & believed, weights, 1.0)[..., None]
+    return share * joints_2d + (1 - share) * projected
 
 
 def translations(

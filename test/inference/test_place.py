@@ -200,8 +200,47 @@ def test_joints_far_outside_the_lens_do_not_spoil_the_hand():
     placed = place(decoded, box, lens)
     assert (placed.translation_source == TranslationSource.REPROJECTION).all()
     np.testing.assert_allclose(placed.root_translation, joints[:, 0], atol=2e-5)
+    np.testing.assert_allclose(placed.joints_2d[:, 10:], box.to_pixels(decoded.joints_2d)[:, 10:], atol=1e-9)
     decoded.root_2d[:] = [6.0, -5.0]
     assert np.isfinite(place(decoded, box, lens).joints_3d).all()
+
+
+@pytest.mark.parametrize("name", CAMERAS)
+def test_2d_joints_gain_from_3d_joints(name):
+    """Both err, each for itself; an unsure 2D joint is where the 3D joint says."""
+    camera = CAMERAS[name]
+    joints, _, box, decoded = setting(camera, count=100)
+    truth = camera.project(joints)
+    rng = np.random.default_rng(1)
+    size = np.ptp(decoded.joints_2d, axis=1).max(1)[:, None, None]
+    decoded.joint_scores[:, :10] = 0.5
+    decoded.joint_scores[:, 10] = 0.0
+    noise = rng.normal(0, 0.04, decoded.joints_2d.shape) * size
+    noise[:, 10] *= 10
+    decoded.joints_2d += noise.astype(np.float32)
+    decoded.joints_3d += rng.normal(0, 0.003, decoded.joints_3d.shape).astype(np.float32)
+    placed = place(decoded, box, camera)
+    reprojected = placed.translation_source == TranslationSource.REPROJECTION
+    assert reprojected.mean() > 0.9
+    alone = place(decoded, box, camera, reproject=False).joints_2d
+
+    def median_error(points, which):
+        return np.median(np.linalg.norm(points - truth, axis=-1)[reprojected, which])
+
+    assert median_error(placed.joints_2d, slice(0, 10)) < 0.75 * median_error(alone, slice(0, 10))
+    assert median_error(placed.joints_2d, 10) < 0.2 * median_error(alone, 10)
+    kept = placed.joints_2d[~reprojected], alone[~reprojected]
+    np.testing.assert_allclose(*kept, atol=1e-9)
+
+
+def test_a_sure_2d_joint_stays_where_it_is():
+    camera = CAMERAS["assumed"]
+    _, _, box, decoded = setting(camera)
+    decoded.joint_scores[:] = 1.0
+    decoded.joints_3d += np.random.default_rng(2).normal(0, 0.01, decoded.joints_3d.shape).astype(np.float32)
+    np.testing.assert_allclose(
+        place(decoded, box, camera).joints_2d, box.to_pixels(decoded.joints_2d), atol=1e-9
+    )
 
 
 def test_least_squares_is_the_least_squares_of_lapack():

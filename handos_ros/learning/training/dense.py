@@ -28,7 +28,7 @@ from handos_ros.network.detectors import Places
 
 LEAST_PLACES = 3
 """So many places learn a hand, where so many overlap it; SimOTA gives it more once boxes are good."""
-BOX_WEIGHT, GIOU_WEIGHT, SIDE_WEIGHT = 5.0, 2.0, 1.0
+BOX_WEIGHT, GIOU_WEIGHT, SIDE_WEIGHT = 5.0, 2.0, 3.0
 """The first two as in RT-DETR and D-FINE."""
 LEAST_TURN = 0.15
 """Sine of the angle at the wrist between index and little finger's knuckles, below which it is edge-on."""

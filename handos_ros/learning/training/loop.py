@@ -47,6 +47,7 @@ class Run:
         evaluate_every: steps.
         progress: whether to show a bar.
         compiled: have torch compile backbone and encoder: minutes at first, faster steps then.
+        half: run the network (never its losses) in bfloat16; None for where it pays by itself, on a GPU.
     """
 
     output: Path
@@ -58,6 +59,7 @@ class Run:
     evaluate_every: int = 1000
     progress: bool = True
     compiled: bool = False
+    half: bool | None = None
 
 
 def train(config: TrainingConfig, hand_model: HandModel, run: Run) -> bool:
@@ -246,7 +248,7 @@ class _Trainer:
             group["lr"] = group["base"] * rate
         # The step's own randomness, so that a resumed run draws as an uninterrupted one.
         torch.manual_seed(hash((self.config.seed, self.stage, self.step, self.rank)) & 0x7FFFFFFF)
-        half = self.device.type == "cuda"
+        half = self.device.type == "cuda" if self.run.half is None else self.run.half
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             loss, terms = module(batch)
         (loss / self.config.accumulate).backward()

@@ -72,6 +72,18 @@ def test_the_same_seed_gives_the_same_weights_and_another_gives_others(config, t
     assert len(differing(first, other)) > 100
 
 
+def test_in_half_precision_it_learns_much_the_same_and_keeps_whole_weights(config, tmp_path):
+    whole, half = (go(config, tmp_path / str(half), half=half)[1] for half in (False, True))
+    tensors = [(whole["network"][key], half["network"][key]) for key in differing(whole, half)]
+    assert len(tensors) > 100 and all(b.dtype == a.dtype for a, b in tensors)
+    first, other = (
+        json.loads((tmp_path / str(half) / "metrics.jsonl").read_text().splitlines()[0])
+        for half in (False, True)
+    )
+    assert other["joints_2d"] == pytest.approx(first["joints_2d"], rel=0.1)
+    assert other["joints_2d"] != first["joints_2d"]
+
+
 def test_a_run_interrupted_after_every_step_ends_as_one_that_was_not(config, tmp_path):
     states = {}
     for total in range(1, 7):
