@@ -18,7 +18,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from clip import CAMERA, RATE, hands_clip
 from handos_ros.errors import DataError
 from handos_ros.files.bags_reading import BagReader
-from handos_ros.files.bags_topics import cameras, choose, image_topics
+from handos_ros.files.bags_topics import cameras, choose, colour_topics
 from handos_ros.hands import Camera
 
 IMAGE, INFO = "image_raw", "camera_info"
@@ -84,7 +84,7 @@ def _open_video(path: Path) -> Source:
 
 def _open_bag(path: Path) -> Source:
     reader = BagReader(path)
-    found = image_topics(reader.topics)
+    found = colour_topics(reader)
     if not found and reader.damage:
         raise DataError(f"{path}: {'; '.join(reader.damage)}")
     if len(found) > 1:

@@ -159,7 +159,7 @@ class Camera:
 
         Raises:
             CameraError: if the shape of the picture changed by more than rounding, since then the
-                picture was cropped and nobody knows where.
+                picture was cropped or turned and nobody knows how.
         """
         if (width, height) == (self.width, self.height):
             return self
@@ -168,7 +168,7 @@ class Camera:
         if abs(sx / sy - 1) > 0.02 and not rounded:
             raise CameraError(
                 f"the intrinsics belong to a {self.width}x{self.height} picture, this one has "
-                f"{width}x{height}: another shape, so it was cropped; calibrate at this size"
+                f"{width}x{height}: another shape, so it was cropped or turned; calibrate at this size"
             )
         k = self.k.copy()
         k[0] *= sx

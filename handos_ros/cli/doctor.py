@@ -39,9 +39,9 @@ _REQUIRED = {
 """Modules that `handos image` and `video` need, and the PyPI packages that bring each."""
 
 _OPTIONAL = {
-    "rosbags": ("rosbags", "for `handos bag`"),
-    "pandas": ("'handos_ros[table]'", "for `handos bag --table`"),
-    "pyarrow": ("'handos_ros[table]'", "for `handos bag --table`"),
+    "rosbags": ("rosbags", "for `handos bag`, and for the node's markers"),
+    "pandas": ("'handos_ros[table]'", "to read tables of hands"),
+    "pyarrow": ("'handos_ros[table]'", "for `handos bag --table` to parquet"),
     "torch": ("'handos_ros[torch]'", "to use a GPU, and to train"),
     "transformers": ("'handos_ros[torch]'", "to use a GPU, and to train"),
 }

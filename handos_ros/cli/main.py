@@ -27,11 +27,12 @@ COMMANDS = {
 }
 """Each command's module in this folder, and what it is for."""
 
-# What the optional parts of the package bring, by the module whose absence shows it.
+# What to install, by the module whose absence shows it. rosbags comes along, but not with a colcon build.
 _EXTRAS = {
-    "torch": "torch", "transformers": "torch", "safetensors": "torch",
-    "onnx": "train", "onnxscript": "train", "scipy": "train",
-    "pandas": "table", "pyarrow": "table",
+    "torch": "handos_ros[torch]", "transformers": "handos_ros[torch]", "safetensors": "handos_ros[torch]",
+    "onnx": "handos_ros[train]", "onnxscript": "handos_ros[train]", "scipy": "handos_ros[train]",
+    "pandas": "handos_ros[table]", "pyarrow": "handos_ros[table]",
+    "rosbags": "rosbags",
 }  # fmt: skip
 
 
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(
             f"handos: error: `handos {command}` needs {missing}, which is not installed; "
-            f"install it with: pip install 'handos_ros[{_EXTRAS[missing]}]'",
+            f"install it with: pip install '{_EXTRAS[missing]}'",
             file=sys.stderr,
         )
         return 1

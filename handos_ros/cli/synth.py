@@ -46,9 +46,16 @@ def run(args: argparse.Namespace) -> int:
     for name in ("seed", "count"):
         if args.test_set and getattr(args, name) is not None:
             args.parser.error(f"argument --{name}: not with --test-set, which has its own")
+    from handos_ros.errors import DataError
     from handos_ros.files.atomic import refuse_existing, whole
 
     refuse_existing(args.output, overwrite=args.overwrite)
+    if (
+        args.output.is_dir()
+        and any(args.output.iterdir())
+        and not (args.output / "annotations.json").is_file()
+    ):
+        raise DataError(f"{args.output}: holds something else than rendered hands, and is not replaced")
     sizes = None if args.size is None else (args.size[::-1],)
 
     from handos_ros.hand_model.model import load_hand_model

@@ -495,8 +495,8 @@ def _qos(depth: int, durability: QosDurability) -> Qos:
 
 # As the node offers them.
 _OUTPUTS = (
-    ("hands", rosmsg.HAND_ARRAY, _qos(10, QosDurability.VOLATILE)),
-    ("markers", rosmsg.MARKER_ARRAY, _qos(10, QosDurability.VOLATILE)),
+    ("hands", rosmsg.HAND_ARRAY, _qos(5, QosDurability.VOLATILE)),
+    ("markers", rosmsg.MARKER_ARRAY, _qos(5, QosDurability.VOLATILE)),
     ("topology", rosmsg.HAND_TOPOLOGY, _qos(1, QosDurability.TRANSIENT_LOCAL)),
 )
 

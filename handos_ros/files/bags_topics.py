@@ -54,7 +54,7 @@ def choose(reader: BagReader, wanted: Sequence[str] = ()) -> tuple[list[CameraTo
     """
     topics = reader.topics
     if not wanted:
-        pictures = [name for name in image_topics(topics) if not _is_depth(reader, name)]
+        pictures = colour_topics(reader)
         if not pictures:
             raise DataError(f"{reader.path}: no topic with pictures; it has {_listed(topics)}")
         if len(pictures) > 1:
@@ -90,6 +90,11 @@ def image_topics(topics: Mapping[str, tuple[str, int | None]]) -> list[str]:
     return sorted(
         name for name, (kind, count) in topics.items() if kind in (IMAGE, COMPRESSED) and count != 0
     )
+
+
+def colour_topics(reader: BagReader) -> list[str]:
+    """The topics of a bag that hold pictures of colours or greys, and at least one message."""
+    return [name for name in image_topics(reader.topics) if not _is_depth(reader, name)]
 
 
 def cameras(images: Sequence[str], topics: Mapping[str, tuple[str, int | None]]) -> list[CameraTopics]:

@@ -139,6 +139,7 @@ class BagWriter:
             if self.final.exists():
                 # The old bag goes when the new one is whole, not before.
                 old = self.final.with_name(f".{self.final.name}.old")
+                shutil.rmtree(old, ignore_errors=True)  # left where somebody's system stopped in between
                 os.replace(self.final, old)
                 os.replace(self.folder, self.final)
                 shutil.rmtree(old)

@@ -115,6 +115,10 @@ def camera_from_message(msg: Any, *, rectified: bool = False) -> Camera:
     """
     k = np.array(msg.k, dtype=np.float64).reshape(-1)
     distortion = np.array(msg.d, dtype=np.float64).reshape(-1)
+    if rectified and k.any() and not any(msg.p):
+        raise CameraError(
+            "camera_info has a P of zeros, which rectified pictures need, though its K is there"
+        )
     if rectified:
         k, distortion = np.array(msg.p, dtype=np.float64).reshape(3, 4)[:, :3].copy(), np.zeros(0)
     if not k.any():

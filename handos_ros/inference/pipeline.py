@@ -32,7 +32,8 @@ class Pipeline:
         min_score: candidates below are no hands; may change between pictures.
         max_hands: at most so many hands of a picture, the best; may change between pictures.
         reproject: whether hands are put where their 3D joints meet the 2D ones, as far as that is well
-            posed; else the network's camera query alone tells their place. May change between pictures.
+            posed; else the network's camera query alone tells their place, and its 2D queries alone where
+            joints are in the picture. May change between pictures.
         timings: seconds that each of `STAGES` took for the latest picture.
     """
 

@@ -35,6 +35,13 @@ _LENS_MARGIN = 0.25
 _MIN_SPREAD = 1.0
 """Pixels of the network picture, root mean square: joints closer together than this tell no depth."""
 
+_NEAREST = 0.25
+"""Of the wrist's depth: what a 3D joint nearer than this says of its place in the picture is not listened to,
+since there an error of millimetres is one of a hand's size."""
+
+_SAME_RAY = 1e-2
+"""How far, at z = 1, a point may come back from the picture beside where it was: farther, the lens folds."""
+
 _ROBUST_PASSES = 3
 _CAUCHY = 2.385**2 / (2 * np.log(2))
 """Squared scale of Cauchy's weight over the median squared residual: 2.385 standard deviations keep 95 % of
@@ -65,7 +72,7 @@ def place(
         letterbox: of the picture.
         camera: of the picture, at its size.
         mesh: without it `vertices` is (N, 0, 3).
-        reproject: without it every hand is placed by the network alone.
+        reproject: without it the camera query alone places hands, and the 2D queries alone 2D joints.
     """
     joints_2d = letterbox.to_pixels(decoded.joints_2d)
     rays, _ = to_rays(camera, letterbox.to_pixels(decoded.root_2d))
@@ -110,13 +117,15 @@ def _meeting(
 ) -> NDArray:
     """(N, 21, 2) px between `joints_2d` and the picture of `joints_3d`, by `weights` (N, 21) of the former.
 
-    `where` (N, 21): which 3D joints are in front of the camera and in its lens's sight; elsewhere the 2D
-    joints stand alone.
+    Where it is not `where` (N, 21), and where a 3D joint is next to the camera or outside what its lens sees,
+    the 2D joint stands alone.
     """
-    in_front = np.where(where[..., None], joints_3d, [0.0, 0.0, 1.0])
-    projected = camera.project(in_front)
-    _, believed = to_rays(camera, projected)
-    share = np.where(where & believed, weights, 1.0)[..., None]
+    where = where & (joints_3d[..., 2] > _NEAREST * joints_3d[:, :1, 2])
+    believable = np.where(where[..., None], joints_3d, [0.0, 0.0, 1.0])
+    projected = camera.project(believable)
+    rays, sharp = to_rays(camera, projected)
+    sharp &= (np.abs(rays - believable[..., :2] / believable[..., 2:]) < _SAME_RAY).all(-1)
+    share = np.where(where & sharp, weights, 1.0)[..., None]
     return share * joints_2d + (1 - share) * projected
 
 

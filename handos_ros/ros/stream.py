@@ -75,7 +75,8 @@ class CameraStream:
         """Start to receive and publish, as if for the first time."""
         self._statistics = Statistics()
         self._complaints.clear()
-        self._tracker, self._latest_stamp = Tracker(), 0.0
+        self._tracker.reset()
+        self._latest_stamp = 0.0
         self._open = True
         self._inputs.open()
 

@@ -72,6 +72,7 @@ class _Module:
         (DataError("clip.mp4: no such file"), 1, "handos: error: clip.mp4: no such file"),
         (ModuleNotFoundError("no torch", name="torch"), 1, "pip install 'handos_ros[torch]'"),
         (ModuleNotFoundError("no pandas", name="pandas.core"), 1, "pip install 'handos_ros[table]'"),
+        (ModuleNotFoundError("no rosbags", name="rosbags.serde"), 1, "pip install 'rosbags'"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )

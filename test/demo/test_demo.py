@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+from bag_makers import START, default_messages, raw, write_bag
 
 from handos_ros.files.bags_reading import BagReader
 from handos_ros.files.rosmsg import HAND_ARRAY, typestore
@@ -20,6 +21,7 @@ pytest.importorskip("handos_ros.msg", reason="the messages are not built; make t
 FOLDER = Path(__file__).resolve().parents[2] / "demo"
 sys.path.insert(0, str(FOLDER))
 from clip import hands_clip  # noqa: E402
+from sources import open_source  # noqa: E402
 
 DEMO = [sys.executable, str(FOLDER / "run.py")]
 
@@ -74,6 +76,16 @@ def test_plays_a_video_records_and_ends(hands, tmp_path, environment):
     assert sum(len(array.hands) > 0 for array in arrays) > len(arrays) / 2
     video = cv2.VideoCapture(str(output / "overlay.mp4"))
     assert video.get(cv2.CAP_PROP_FPS) == 15 and 25 <= video.get(cv2.CAP_PROP_FRAME_COUNT) <= 30
+
+
+def test_of_a_bag_with_several_cameras_colours_are_played_not_depth(tmp_path, capsys):
+    messages = default_messages(3)
+    for topic, encoding in (("/aligned_depth/image_raw", "16UC1"), ("/zed/image_raw", "bgr8")):
+        messages += [(topic, START + i, raw(i, START + i, encoding)) for i in range(3)]
+    source = open_source(write_bag(tmp_path / "in", messages))
+    assert len(list(source.messages)) >= 3
+    said = capsys.readouterr().out
+    assert "depth" not in said and "/zed/image_raw; playing" in said
 
 
 def test_ctrl_c_keeps_what_was_recorded_and_leaves_nothing_running(hands, tmp_path, environment):

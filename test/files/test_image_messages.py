@@ -211,6 +211,8 @@ def test_camera_info() -> None:
     assert camera.distortion[0] == 0.1
     rectified = camera_from_message(info(), rectified=True)
     assert rectified.k[0, 0] == 450 and not len(rectified.distortion)
+    with pytest.raises(CameraError, match="P of zeros"):
+        camera_from_message(info(p=[0.0] * 12), rectified=True)
 
 
 def test_binning_and_cropping_move_the_intrinsics() -> None:

@@ -233,6 +233,38 @@ def test_2d_joints_gain_from_3d_joints(name):
     np.testing.assert_allclose(*kept, atol=1e-9)
 
 
+def test_3d_joints_beyond_the_fold_of_a_lens_say_nothing_of_the_picture():
+    """The polynomial brings them back into the picture, far from where they are."""
+    lens = Camera(
+        np.array([[520, 0, 319.5], [0, 520, 239.5], [0, 0, 1.0]]), 640, 480, (-0.4, 0.2, 0, 0, -0.06)
+    )
+    joints, _, box, decoded = setting(lens)
+    decoded.joint_scores[:] = 0.5
+    _, y, z = joints[:, 8].T
+    beyond = np.stack([1.6 * z, y, z], 1)
+    inside = lens.project(beyond)
+    assert ((inside > 0) & (inside < [639, 479])).all()
+    turns = ray_rotations(joints[:, 0, :2] / joints[:, 0, 2:])
+    decoded.joints_3d[:, 8] = np.einsum("ni,nij->nj", beyond - joints[:, 0], turns)
+    placed = place(decoded, box, lens)
+    assert (placed.translation_source == TranslationSource.REPROJECTION).all()
+    np.testing.assert_allclose(placed.joints_2d[:, 8], box.to_pixels(decoded.joints_2d)[:, 8], atol=1e-9)
+    assert np.abs(placed.joints_2d - box.to_pixels(decoded.joints_2d))[:, :8].max() < 5
+
+
+def test_a_3d_joint_next_to_the_camera_says_nothing_of_the_picture():
+    """There a millimetre is as wide as a hand."""
+    camera = CAMERAS["assumed"]
+    joints, _, box, decoded = setting(camera)
+    decoded.joint_scores[:] = 0.5
+    near = joints[:, 8] * [[1, 1, 0]] + [0, 0, 0.004]
+    turns = ray_rotations(joints[:, 0, :2] / joints[:, 0, 2:])
+    decoded.joints_3d[:, 8] = np.einsum("ni,nij->nj", near - joints[:, 0], turns)
+    placed = place(decoded, box, camera)
+    assert (placed.translation_source == TranslationSource.REPROJECTION).all()
+    np.testing.assert_allclose(placed.joints_2d[:, 8], box.to_pixels(decoded.joints_2d)[:, 8], atol=1e-9)
+
+
 def test_a_sure_2d_joint_stays_where_it_is():
     camera = CAMERAS["assumed"]
     _, _, box, decoded = setting(camera)

@@ -106,7 +106,11 @@ def test_enable_stops_and_starts_the_looking(rig):
     rig.spin(0.3)
     assert len(got) == before and rig.state() == State.PRIMARY_STATE_ACTIVE
     assert rig.enable(True).success
-    rig.send(images, rig.image, got)
+    # Somebody else's hand may be there now, so nobody's id comes back.
+    after = rig.send(images, rig.image, got)
+    assert not {hand.id for hand in after.hands} & {
+        hand.id for message in got[:before] for hand in message.hands
+    }
 
 
 def test_autostart_off_waits_to_be_told(rig):

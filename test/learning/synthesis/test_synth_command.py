@@ -44,6 +44,11 @@ def test_our_reader_reads_them(folder):
 def test_refusals_name_the_matter(folder, tmp_path, capsys):
     assert main(["synth", "-o", str(folder), "--count", "1"]) == 1
     assert "--overwrite" in capsys.readouterr().err
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "aunt.jpg").touch()
+    assert main(["synth", "-o", str(tmp_path / "photos"), "--count", "1", "--overwrite"]) == 1
+    assert "photos: holds something else" in capsys.readouterr().err
+    assert (tmp_path / "photos" / "aunt.jpg").is_file()
     with pytest.raises(SystemExit, match="2"):
         main(["synth", "-o", str(tmp_path / "x"), "--size", "big"])
     assert "argument --size: 'big' is no size such as 1280x720" in capsys.readouterr().err
