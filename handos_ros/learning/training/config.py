@@ -29,6 +29,8 @@ class SourceConfig:
             root of their official layout.
         settings: of `synthesis`, the fields of its configuration that differ from the default; of a data
             set, its options (`split`, `subset`, `setup`).
+        backs: of `coco`: how many times as often a photograph is drawn in which the back of a hand is seen.
+            People show their palms; what is rarely seen is not told apart.
         exclude: of `negatives`: keep out the pictures whose number, in sorted order, modulo 10 is in
             this list, for evaluation.
     """
@@ -38,9 +40,12 @@ class SourceConfig:
     annotations: str = ""
     images: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    backs: float = 1.0
     exclude: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.backs <= 0 or (self.backs != 1 and self.kind != "coco"):
+            raise DataError(f"source {self.kind}: backs must be positive, and is for sources of kind coco")
         if self.kind not in SOURCE_KINDS:
             raise DataError(f"sources.kind is {self.kind!r}; known are {', '.join(SOURCE_KINDS)}")
         if self.share <= 0:
@@ -155,6 +160,8 @@ class TrainingConfig:
             labelled box, disturbed.
         accumulate: steps whose gradients are added up before the weights move.
         mosaic: how often four photographs make one.
+        incomplete: how often, where the detector's queries learn, a batch is drawn from all photographs, not
+            only from those whose hands are all labelled; in such a step they learn nothing, all else does.
         mirror: how often a photograph is mirrored, its hands changing sides.
         initial: weights to begin with, of the same network configuration: those of a run before, as the
             full model of HandOS begins with those of the 2D model. A run that goes on from its own
@@ -178,6 +185,7 @@ class TrainingConfig:
     own_boxes: float = 0.6
     accumulate: int = 1
     mosaic: float = 0.15
+    incomplete: float = 0.0
     mirror: float = 0.5
     initial: str = ""
     initial_backbone: str = ""
@@ -189,7 +197,7 @@ class TrainingConfig:
             raise DataError("a training run needs at least one source and one stage")
         if not 0 <= self.ema < 1 or self.clip <= 0 or self.hands < 1 or self.accumulate < 1:
             raise DataError("ema must be in [0, 1); clip, hands and accumulate must be positive")
-        for name in ("own_boxes", "mosaic", "mirror"):
+        for name in ("own_boxes", "mosaic", "incomplete", "mirror"):
             if not 0 <= getattr(self, name) <= 1:
                 raise DataError(f"{name} must be from 0 to 1, got {getattr(self, name):g}")
         if self.calibrate < 0 or (

@@ -11,21 +11,25 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from multiprocessing import forkserver, parent_process, resource_tracker
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from handos_ros.errors import DataError, HandosError
+from handos_ros.hands import RIGHT
 from handos_ros.learning.datasets import open_dataset
 from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
 from handos_ros.learning.datasets.reading import pictures_in, read_picture
-from handos_ros.learning.sample import Batch, Sample, collate, concatenate
+from handos_ros.learning.sample import SIDE_UNKNOWN, Batch, Sample, collate, concatenate
 from handos_ros.learning.training.augmentation import Augmentation, mosaic
 from handos_ros.learning.training.config import SourceConfig, StageConfig, TrainingConfig
+from handos_ros.learning.training.dense import knuckles_turn
 
 _ENDING = {signal.SIGINT, signal.SIGTERM}
 _TRIES = 8
@@ -85,33 +89,44 @@ class Mixture(Dataset):
             self._sources = [_open(source) for source in self.config.sources]
         return self._sources
 
+    @cached_property
+    def _lots(self) -> list[_Lot]:
+        return [_Lot(*both) for both in zip(self.sources, self.config.sources, strict=True)]
+
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.config.seed, self.number, step, self.rank])
         height, width = self.stage.sizes[rng.integers(len(self.stage.sizes))]
         counts = _apportion(self.shares, self.stage.batch, rng)
         augmentation = replace(self.augmentation, size=(height, width))
+        # Drawn where it is asked for alone, so that other runs' batches stay as they were.
+        complete = self._queries_learn and not (
+            self.config.incomplete and rng.random() < self.config.incomplete
+        )
         samples: list[Sample] = []
         batches: list[Batch] = []
-        for config, source, count in zip(self.config.sources, self.sources, counts, strict=True):
+        for config, source, lot, count in zip(
+            self.config.sources, self.sources, self._lots, counts, strict=True
+        ):
             if not count:
                 continue
             if config.kind == "synthesis":
                 first = int(rng.integers(2**40))
                 batches.append(source.render(range(first, first + count), (height, width)))
             else:
-                samples += [self._photograph(source, augmentation, rng) for _ in range(count)]
+                samples += [self._photograph(lot, augmentation, complete, rng) for _ in range(count)]
         if samples:
             batches.append(collate(samples, size=(height, width)))
         return concatenate(batches, num_vertices=self.num_vertices)
 
-    def _photograph(self, source: Any, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
+    def _photograph(
+        self, lot: _Lot, augmentation: Augmentation, complete: bool, rng: np.random.Generator
+    ) -> Sample:
         for _ in range(_TRIES):
-            if not isinstance(source, Negatives) and rng.random() < self.mosaic:
-                four = [source[int(rng.integers(len(source)))] for _ in range(4)]
-                sample = mosaic(four, augmentation, rng)
+            if lot.shows_hands and rng.random() < self.mosaic:
+                sample = mosaic([lot.draw(rng) for _ in range(4)], augmentation, rng)
             else:
-                sample = augmentation(source[int(rng.integers(len(source)))], rng)
-            if sample.exhaustive or not self._queries_learn:
+                sample = augmentation(lot.draw(rng), rng)
+            if sample.exhaustive or not complete:
                 return sample
         # Nothing is known of what is unlabelled, so nothing of the picture is shown.
         return replace(sample, image=np.zeros_like(sample.image), exhaustive=True).select([])
@@ -138,6 +153,30 @@ class Mixture(Dataset):
             if isinstance(batch, HandosError):
                 raise batch
             yield batch
+
+
+class _Lot:
+    """Pictures of a source, drawn by chance, those that show the back of a hand as often as it says."""
+
+    def __init__(self, source: Any, config: SourceConfig) -> None:
+        self.source = source
+        self.shows_hands = config.kind != "negatives"
+        self.until: NDArray[np.float64] | None = None
+        if config.backs != 1:
+            weights = [config.backs if shows_a_back(entry.labels) else 1.0 for entry in source.entries]
+            self.until = np.cumsum(weights) / np.sum(weights)
+
+    def draw(self, rng: np.random.Generator) -> Sample:
+        if self.until is None:
+            return self.source[int(rng.integers(len(self.source)))]
+        return self.source[int(np.searchsorted(self.until[:-1], rng.random(), side="right"))]
+
+
+def shows_a_back(labels: Sample) -> bool:
+    """Whether the back of a hand of known side is seen, and seen plainly: not from its edge."""
+    turn, flat = (flags.numpy() for flags in knuckles_turn(torch.from_numpy(labels.joints_2d)))
+    known = flat & (labels.joints_2d_weight[:, [0, 5, 17]] > 0).all(1) & (labels.handedness != SIDE_UNKNOWN)
+    return bool((known & (turn == (labels.handedness == RIGHT))).any())
 
 
 class _Told(Dataset):

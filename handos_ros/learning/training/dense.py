@@ -125,14 +125,21 @@ def sides_of(targets: Targets) -> tuple[Tensor, Tensor]:
     The first is the second and the third agreeing or not, so it has no gradient to follow before these are
     told apart, and each of these has one. Of a hand seen edge-on neither is to be seen.
     """
-    wrist, index, little = (targets.joints_2d[:, joint] for joint in (0, 5, 17))
-    index, little = index - wrist, little - wrist
-    cross = index[:, 0] * little[:, 1] - index[:, 1] * little[:, 0]
-    flat = cross.abs() > LEAST_TURN * index.norm(dim=1) * little.norm(dim=1)
+    turn, flat = knuckles_turn(targets.joints_2d)
     seen = flat & (targets.joints_2d_weight[:, [0, 5, 17]] > 0).all(1)
-    right, turn = targets.handedness == 1, cross > 0
+    right = targets.handedness == 1
     sided = targets.handedness >= 0
     return torch.stack([right, turn, right == turn], 1), torch.stack([sided, seen, sided & seen], 1)
+
+
+def knuckles_turn(joints_2d: Tensor) -> tuple[Tensor, Tensor]:
+    """(M, 21, 2) px -> (M,) whether the knuckles turn clockwise as seen, about the wrist from index to little
+    finger, and (M,) whether that can be seen: not from the edge of a hand.
+    """
+    wrist, index, little = (joints_2d[:, joint] for joint in (0, 5, 17))
+    index, little = index - wrist, little - wrist
+    cross = index[:, 0] * little[:, 1] - index[:, 1] * little[:, 0]
+    return cross > 0, cross.abs() > LEAST_TURN * index.norm(dim=1) * little.norm(dim=1)
 
 
 def part_loss(said: Tensor, batch: Batch) -> Tensor:
@@ -153,12 +160,14 @@ def part_loss(said: Tensor, batch: Batch) -> Tensor:
     own = at.round()
     inside = ((own >= 0) & (own <= said.new_tensor([columns - 1, rows - 1]))).all(-1)
     labelled = (batch.joints_2d_weight > 0) & batch.valid[..., None]
-    known = labelled & inside
+    # What is hidden, in a mosaic by the next photograph, is neither here nor absent. NaN: nobody knows.
+    lies_here = labelled & inside
+    known = lies_here & (batch.visibility != 0)
 
     x = torch.arange(columns, device=said.device, dtype=said.dtype)
     y = torch.arange(rows, device=said.device, dtype=said.dtype)
     # (B, K, 21, rows) and (B, K, 21, columns): the bump is a product.
-    bump_y = torch.exp(-(y - own[..., 1:]).square() / (2 * PART_SPREAD**2)) * known[..., None]
+    bump_y = torch.exp(-(y - own[..., 1:]).square() / (2 * PART_SPREAD**2)) * lies_here[..., None]
     bump_x = torch.exp(-(x - own[..., :1]).square() / (2 * PART_SPREAD**2))
     bump = (bump_y[..., :, None] * bump_x[..., None, :]).amax(1).permute(0, 2, 3, 1)
 

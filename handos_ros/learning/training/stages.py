@@ -20,6 +20,10 @@ BOX_NOISE = 0.12
 """How far a labelled box is disturbed: standard deviation of centre and log size, in units of its size."""
 
 
+LEAST_OVERLAP = 0.5
+"""IoU with its hand from which on a further candidate is decoded."""
+
+
 class StageStep(nn.Module):
     """The network with its losses, so that one forward pass is one training step.
 
@@ -47,7 +51,8 @@ class StageStep(nn.Module):
             with _whole_precision(batch.images.device):
                 return dense_losses(places, self.dense, batch, self.config.losses)
         labels = None
-        if self.stage.detector:
+        # With a hand unlabelled, a query that finds it would be taught that nothing is there.
+        if self.stage.detector and batch.exhaustive.all():
             labels = [boxes[valid] for boxes, valid in zip(batch.boxes, batch.valid, strict=True)]
         seen = self.network.detect(batch.images, labels=labels)
         total = torch.zeros((), device=batch.images.device)
@@ -134,6 +139,10 @@ def choose_queries(
 
     # The places that are left, in pictures of few hands, go to candidates that have none yet.
     assigned = simota(seen.scores.float(), seen.boxes.float(), batch.boxes, batch.valid)
+    if batch.boxes.shape[1]:
+        # The box that is decoded when it matters covers the hand; from others there is little to learn.
+        covered = overlap(seen.boxes.float(), batch.boxes)[0].gather(1, assigned.clamp(min=0)[:, None])[:, 0]
+        assigned = torch.where(covered > LEAST_OVERLAP, assigned, -1)
     taken = torch.zeros_like(assigned).scatter_add(1, nearest, valid.to(assigned.dtype)) > 0
     assigned = torch.where(taken, -1, assigned)
     lot = (assigned >= 0).float() + torch.rand(assigned.shape, device=device)

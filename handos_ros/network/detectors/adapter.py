@@ -326,7 +326,7 @@ class DetectorAdapter(nn.Module, ABC):
             self._logits(output)[:, -queries:],
             output.loss_dict if labels is not None else None,
         )
-        if labels is not None and "places" in seen:
+        if self.training and "places" in seen:
             result.places = Places(
                 seen["places"],
                 output.enc_outputs_coord_logits.sigmoid(),

@@ -4,6 +4,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from dataclasses import replace  # noqa: E402
+
 from tiny_networks import pictures, tiny_network  # noqa: E402
 from tiny_training import sample, training  # noqa: E402
 
@@ -76,6 +78,17 @@ def test_each_joint_is_looked_for_at_its_own_place_and_nowhere_else(batch):
         raised = torch.nonzero(gradient[:, :, joint] < 0).tolist()
         inside = 0 <= row < 6 and 0 <= column < 8
         assert raised == ([[row, column]] if inside else [])
+
+
+def test_hidden_joints_are_neither_here_nor_absent(batch):
+    """In a mosaic another photograph lies there."""
+    said = said_of_parts(batch)
+    part_loss(said, replace(batch, visibility=torch.zeros_like(batch.visibility))).backward()
+    seen = said_of_parts(batch)
+    part_loss(seen, batch).backward()
+    wanted = seen.grad[..., :21] < 0
+    assert wanted.any() and not (said.grad[..., :21][wanted] != 0).any()
+    assert (said.grad[..., :21] >= 0).all()
 
 
 def test_an_exact_answer_about_the_parts_costs_nothing():

@@ -141,6 +141,18 @@ def test_the_network_may_run_in_half_precision_but_not_its_losses(name, batch):
         torch.testing.assert_close(joints - joints[:, :, :1], out.joints_3d, atol=1e-6, rtol=0)
 
 
+def test_beside_unlabelled_hands_all_but_the_detectors_queries_learn(batch):
+    stage = StageConfig("everything", 1, detector=True, dense=True, decoder="full")
+    module = training(stage, tiny_network("d_fine", frozen=False))
+    total, terms = module(replace(batch, exhaustive=torch.tensor([True, False])))
+    assert "detector" not in terms and {"dense/side", "joints_2d", "nc"} <= set(terms)
+    total.backward()
+    learned = {name for name, p in module.network.named_parameters() if p.grad is not None and p.grad.any()}
+    for part in ("decoder.", "side.", "detector.model.model.backbone"):
+        assert any(name.startswith(part) for name in learned), part
+    assert "detector" in module(batch)[1]
+
+
 def test_pictures_without_hands_teach_only_the_detector():
     empty = collate([sample([]), sample([])])
     module = training(STAGES["everything"], tiny_network(frozen=False))
@@ -219,6 +231,13 @@ def test_places_left_over_go_to_candidates_that_cover_a_hand(batch):
                 )
                 assert float(iou) > 0.5
                 assert int(query) != 3
+
+
+def test_candidates_that_hardly_touch_a_hand_are_not_decoded_beside_it(batch):
+    candidates = batch.boxes[:, :1].expand(2, 6, 4).clone()
+    candidates[:, 1:] += candidates[:, 1:, 2:].repeat(1, 1, 2) * torch.tensor([0.45, 0.45, 0, 0])
+    _, _, hand = choose_queries(seen(candidates), batch, 4, own_boxes=1.0, training=True)
+    assert (hand[0] >= 0).sum() == 1
 
 
 def test_pictures_of_few_hands_leave_no_place_empty(batch):
