@@ -23,6 +23,7 @@ from handos_ros.learning.evaluation.detection import (
     match_greedily,
 )
 from handos_ros.learning.evaluation.predictions import Prediction
+from handos_ros.learning.facing import faces
 from handos_ros.learning.sample import SIDE_UNKNOWN
 
 PCK_FRACTIONS = (0.05, 0.1, 0.15, 0.2)
@@ -95,6 +96,15 @@ class Report:
             "wrong in PCK; PA may mirror as the benchmarks do, PA* may not; size: of the 3D hand against the "
             "label's, median."
         )
+        if self.total["palms"] and self.total["backs"]:
+            lines.append(
+                "Side right: "
+                + ", ".join(
+                    f"{_cell('side', self.total[f'side_accuracy_{seen}'])} % of {self.total[seen]} {seen}"
+                    for seen in ("palms", "backs")
+                )
+                + ", as far as they are not seen from their edge."
+            )
         if self.negatives is not None:
             lines.append(
                 f"{self.negatives['false_hands']} false hands in {self.negatives['pictures']} pictures "
@@ -154,6 +164,8 @@ class _Judged:
     """(G, 21) in longer sides of the label's box; infinite where missed, NaN where unlabelled."""
     side_right: NDArray[np.float64]
     """(G,) 1, 0, or NaN where missed or unknown."""
+    backs: NDArray[np.float64]
+    """(G,) 1 where the back of the hand is seen, 0 where its palm, NaN where that is not known."""
     pairs_3d: tuple[NDArray, NDArray]
     """Joints said and labelled, (M, 21, 3) each, of the found hands that have both."""
 
@@ -178,6 +190,7 @@ def _judge(entry: PictureEntry, prediction: Prediction, min_score: float) -> _Ju
     known = (labels.handedness[hit] != SIDE_UNKNOWN) & (counted.handedness[mine] != SIDE_UNKNOWN)
     side[hit[known]] = labels.handedness[hit[known]] == counted.handedness[mine[known]]
 
+    back, sure = faces(labels)
     both = labels.has_joints_3d[hit] & np.isfinite(counted.joints_3d[mine]).all((1, 2))
     return _Judged(
         source=_source(entry.file_name),
@@ -186,6 +199,7 @@ def _judge(entry: PictureEntry, prediction: Prediction, min_score: float) -> _Ju
         false=int((match < 0).sum()),
         errors_2d=errors,
         side_right=side,
+        backs=np.where(sure, back, np.nan),
         pairs_3d=(counted.joints_3d[mine[both]], labels.joints_3d[hit[both]]),
     )
 
@@ -199,7 +213,9 @@ def _scores(pictures: Sequence[_Judged]) -> Scores:
     found = np.concatenate([p.found for p in pictures] or [np.zeros(0, bool)])
     errors = np.concatenate([p.errors_2d for p in pictures] or [np.zeros((0, 21))])
     side = np.concatenate([p.side_right for p in pictures] or [np.zeros(0)])
-    side = side[~np.isnan(side)]
+    backs = np.concatenate([p.backs for p in pictures] or [np.zeros(0)])
+    judged = ~np.isnan(side)
+    side, backs = side[judged], backs[judged]
     said, label = (
         np.concatenate([p.pairs_3d[i] for p in pictures] or [np.zeros((0, 21, 3))]) for i in (0, 1)
     )
@@ -224,6 +240,8 @@ def _scores(pictures: Sequence[_Judged]) -> Scores:
         scores[f"pck_found@{t:g}"] = float(value)
     scores["side_accuracy"] = _share(side)
     scores["hands_with_side"] = len(side)
+    for name, shown in (("palms", backs == 0), ("backs", backs == 1)):
+        scores[f"side_accuracy_{name}"], scores[name] = _share(side[shown]), int(shown.sum())
     for name, reflect in (("pa_mpjpe_mm", True), ("pa_mpjpe_proper_mm", False)):
         scores[name] = 1000 * metrics.mean_error(metrics.pa_errors(said, label, reflect=reflect))
     scores["size"] = float(np.median(metrics.size_ratios(said, label))) if len(said) else float("nan")

@@ -22,14 +22,13 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from handos_ros.errors import DataError, HandosError
-from handos_ros.hands import RIGHT
 from handos_ros.learning.datasets import open_dataset
 from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
 from handos_ros.learning.datasets.reading import pictures_in, read_picture
-from handos_ros.learning.sample import SIDE_UNKNOWN, Batch, Sample, collate, concatenate
+from handos_ros.learning.facing import faces
+from handos_ros.learning.sample import Batch, Sample, collate, concatenate
 from handos_ros.learning.training.augmentation import Augmentation, mosaic
 from handos_ros.learning.training.config import SourceConfig, StageConfig, TrainingConfig
-from handos_ros.learning.training.dense import knuckles_turn
 
 _ENDING = {signal.SIGINT, signal.SIGTERM}
 _TRIES = 8
@@ -173,10 +172,9 @@ class _Lot:
 
 
 def shows_a_back(labels: Sample) -> bool:
-    """Whether the back of a hand of known side is seen, and seen plainly: not from its edge."""
-    turn, flat = (flags.numpy() for flags in knuckles_turn(torch.from_numpy(labels.joints_2d)))
-    known = flat & (labels.joints_2d_weight[:, [0, 5, 17]] > 0).all(1) & (labels.handedness != SIDE_UNKNOWN)
-    return bool((known & (turn == (labels.handedness == RIGHT))).any())
+    """Whether the back of a hand of known side is seen."""
+    backs, known = faces(labels)
+    return bool((backs & known).any())
 
 
 class _Told(Dataset):

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handos_ros.hands import NUM_JOINTS
+from handos_ros.learning.facing import KNUCKLES, knuckles_turn
 from handos_ros.learning.sample import Batch
 from handos_ros.learning.training.assignment import simota
 from handos_ros.learning.training.losses import (
@@ -30,8 +31,6 @@ LEAST_PLACES = 3
 """So many places learn a hand, where so many overlap it; SimOTA gives it more once boxes are good."""
 BOX_WEIGHT, GIOU_WEIGHT, SIDE_WEIGHT = 5.0, 2.0, 3.0
 """The first two as in RT-DETR and D-FINE."""
-LEAST_TURN = 0.15
-"""Sine of the angle at the wrist between index and little finger's knuckles, below which it is edge-on."""
 PARTS_WEIGHT = 0.5
 PART_SPREAD = 0.7
 """Places: standard deviation of the bump around a joint that is not held against others."""
@@ -126,20 +125,10 @@ def sides_of(targets: Targets) -> tuple[Tensor, Tensor]:
     told apart, and each of these has one. Of a hand seen edge-on neither is to be seen.
     """
     turn, flat = knuckles_turn(targets.joints_2d)
-    seen = flat & (targets.joints_2d_weight[:, [0, 5, 17]] > 0).all(1)
+    seen = flat & (targets.joints_2d_weight[:, KNUCKLES] > 0).all(1)
     right = targets.handedness == 1
     sided = targets.handedness >= 0
     return torch.stack([right, turn, right == turn], 1), torch.stack([sided, seen, sided & seen], 1)
-
-
-def knuckles_turn(joints_2d: Tensor) -> tuple[Tensor, Tensor]:
-    """(M, 21, 2) px -> (M,) whether the knuckles turn clockwise as seen, about the wrist from index to little
-    finger, and (M,) whether that can be seen: not from the edge of a hand.
-    """
-    wrist, index, little = (joints_2d[:, joint] for joint in (0, 5, 17))
-    index, little = index - wrist, little - wrist
-    cross = index[:, 0] * little[:, 1] - index[:, 1] * little[:, 0]
-    return cross > 0, cross.abs() > LEAST_TURN * index.norm(dim=1) * little.norm(dim=1)
 
 
 def part_loss(said: Tensor, batch: Batch) -> Tensor:
