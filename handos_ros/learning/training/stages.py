@@ -18,10 +18,8 @@ from handos_ros.network.handos import HandosNetwork
 
 BOX_NOISE = 0.12
 """How far a labelled box is disturbed: standard deviation of centre and log size, in units of its size."""
-
-
 LEAST_OVERLAP = 0.5
-"""IoU with its hand from which on a further candidate is decoded."""
+"""IoU above which a candidate covers its hand: such boxes are what is decoded when it matters."""
 
 
 class StageStep(nn.Module):
@@ -126,23 +124,22 @@ def choose_queries(
     order = (batch.valid.float() + torch.rand(batch.valid.shape, device=device)).topk(wanted, dim=1).indices
     valid = batch.valid.gather(1, order)
     labels = batch.boxes.gather(1, order[..., None].expand(-1, -1, 4))
-    iou, _ = overlap(seen.boxes.float(), labels)
-    best, nearest = iou.max(2)
+    covers, _ = overlap(seen.boxes.float(), batch.boxes)
+    best, nearest = covers.gather(1, order[..., None].expand(-1, -1, covers.shape[2])).max(2)
     own = seen.boxes.float().gather(1, nearest[..., None].expand(-1, -1, 4))
     noise = torch.randn(labels.shape, device=device) * BOX_NOISE if training else torch.zeros_like(labels)
     moved = torch.cat(
         [labels[..., :2] + noise[..., :2] * labels[..., 2:], labels[..., 2:] * noise[..., 2:].exp()], -1
     )
-    keep = (best > 0.5) & (torch.rand(best.shape, device=device) < own_boxes)
+    keep = (best > LEAST_OVERLAP) & (torch.rand(best.shape, device=device) < own_boxes)
     boxes = torch.where(keep[..., None], own, moved)
     hand = torch.where(valid, order, -1)
 
     # The places that are left, in pictures of few hands, go to candidates that have none yet.
     assigned = simota(seen.scores.float(), seen.boxes.float(), batch.boxes, batch.valid)
     if batch.boxes.shape[1]:
-        # The box that is decoded when it matters covers the hand; from others there is little to learn.
-        covered = overlap(seen.boxes.float(), batch.boxes)[0].gather(1, assigned.clamp(min=0)[:, None])[:, 0]
-        assigned = torch.where(covered > LEAST_OVERLAP, assigned, -1)
+        own_hand = covers.gather(1, assigned.clamp(min=0)[:, None])[:, 0]
+        assigned = torch.where(own_hand > LEAST_OVERLAP, assigned, -1)
     taken = torch.zeros_like(assigned).scatter_add(1, nearest, valid.to(assigned.dtype)) > 0
     assigned = torch.where(taken, -1, assigned)
     lot = (assigned >= 0).float() + torch.rand(assigned.shape, device=device)

@@ -69,16 +69,12 @@ def test_a_missed_hand_counts_as_wrong():
 def test_sides_of_palms_and_of_backs_are_told_apart():
     """A system to which every hand shows its palm."""
     joints = np.zeros((3, 21, 2)) + 50
-    joints[:, 0], joints[:, 5], joints[:, 17] = (
-        [50, 50],
-        [30, 20],
-        [70, 20],
-    )  # index to the left, little to the right
-    joints[2, [5, 17]] = [50, 20]  # from the edge
+    # Index to the left, little finger to the right; the last hand is seen from its edge.
+    joints[:, 0], joints[:, 5], joints[:, 17] = [50, 50], [30, 20], [70, 20]
+    joints[2, [5, 17]] = [50, 20]
     joints += 200.0 * np.arange(3)[:, None, None] * [1, 0]
-    entry = picture(
-        hands=3, joints_2d=joints, handedness=[1, 0, 1]
-    )  # a right hand's back, a left hand's palm
+    # So a right hand's back, and a left hand's palm.
+    entry = picture(hands=3, joints_2d=joints, handedness=[1, 0, 1])
     report = evaluate([entry], {entry.file_name: prediction((0, 0, 0.9, 0), (1, 0, 0.8, 0), (2, 0, 0.7, 1))})
     assert (report.total["palms"], report.total["backs"], report.total["hands_with_side"]) == (1, 1, 3)
     assert report.total["side_accuracy_palms"] == 1 and report.total["side_accuracy_backs"] == 0
