@@ -18,17 +18,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from handos_ros.errors import DataError, HandosError
 from handos_ros.learning.datasets import open_dataset
 from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
 from handos_ros.learning.datasets.reading import pictures_in, read_picture
-from handos_ros.learning.facing import faces
 from handos_ros.learning.sample import Batch, Sample, collate, concatenate
 from handos_ros.learning.training.augmentation import Augmentation, mosaic
 from handos_ros.learning.training.config import SourceConfig, StageConfig, TrainingConfig
+from handos_ros.learning.training.lots import Lot
 
 _ENDING = {signal.SIGINT, signal.SIGTERM}
 _TRIES = 8
@@ -89,8 +88,8 @@ class Mixture(Dataset):
         return self._sources
 
     @cached_property
-    def _lots(self) -> list[_Lot]:
-        return [_Lot(*both) for both in zip(self.sources, self.config.sources, strict=True)]
+    def _lots(self) -> list[Lot]:
+        return [Lot(*both) for both in zip(self.sources, self.config.sources, strict=True)]
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.config.seed, self.number, step, self.rank])
@@ -118,7 +117,7 @@ class Mixture(Dataset):
         return concatenate(batches, num_vertices=self.num_vertices)
 
     def _photograph(
-        self, lot: _Lot, augmentation: Augmentation, complete: bool, rng: np.random.Generator
+        self, lot: Lot, augmentation: Augmentation, complete: bool, rng: np.random.Generator
     ) -> Sample:
         for _ in range(_TRIES):
             if lot.shows_hands and rng.random() < self.mosaic:
@@ -152,29 +151,6 @@ class Mixture(Dataset):
             if isinstance(batch, HandosError):
                 raise batch
             yield batch
-
-
-class _Lot:
-    """Pictures of a source, drawn by chance, those that show the back of a hand as often as it says."""
-
-    def __init__(self, source: Any, config: SourceConfig) -> None:
-        self.source = source
-        self.shows_hands = config.kind != "negatives"
-        self.until: NDArray[np.float64] | None = None
-        if config.backs != 1:
-            weights = [config.backs if shows_a_back(entry.labels) else 1.0 for entry in source.entries]
-            self.until = np.cumsum(weights) / np.sum(weights)
-
-    def draw(self, rng: np.random.Generator) -> Sample:
-        if self.until is None:
-            return self.source[int(rng.integers(len(self.source)))]
-        return self.source[int(np.searchsorted(self.until[:-1], rng.random(), side="right"))]
-
-
-def shows_a_back(labels: Sample) -> bool:
-    """Whether the back of a hand of known side is seen."""
-    backs, known = faces(labels)
-    return bool((backs & known).any())
 
 
 class _Told(Dataset):

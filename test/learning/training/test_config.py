@@ -91,6 +91,8 @@ def stage(**changes):
         ({"incomplete": -0.1}, "incomplete"),
         ({"sources": [{**SOURCE, "backs": 0}]}, "source coco: backs"),
         ({"sources": [{"kind": "synthesis", "share": 1.0, "backs": 2}]}, "source synthesis: backs"),
+        ({"sources": [{**SOURCE, "rare": -1}]}, "source coco: rare"),
+        ({"sources": [{"kind": "synthesis", "share": 1.0, "rare": 1}]}, "source synthesis: rare"),
         ({"losses": {"nc": -1}}, "losses"),
         ({"losses": {"ok": 1}}, r"losses\.ok"),
         ({"monitor": {"annotations": "a.json", "every": 0}}, "every"),

@@ -1,7 +1,5 @@
 """Batches: from the seed and the step alone, with the shares that were asked for, no lie to the detector."""
 
-import json
-
 import cv2
 import numpy as np
 import pytest
@@ -10,11 +8,10 @@ torch = pytest.importorskip("torch")
 
 from dataclasses import fields, replace  # noqa: E402
 
-from tiny_training import HEIGHT, WIDTH, annotation, changed, hand, tiny_run, write_photographs  # noqa: E402
+from tiny_training import HEIGHT, WIDTH, changed, tiny_run, write_photographs  # noqa: E402
 
 from handos_ros.errors import DataError  # noqa: E402
-from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints  # noqa: E402
-from handos_ros.learning.training.data import Mixture, Negatives, _apportion, shows_a_back  # noqa: E402
+from handos_ros.learning.training.data import Mixture, Negatives, _apportion  # noqa: E402
 
 
 @pytest.fixture
@@ -101,30 +98,6 @@ def test_now_and_then_a_batch_may_show_hands_beside_unlabelled_ones(tmp_path):
         # In whole batches: their detector learns nothing, and it learns from all the others.
         assert batch.exhaustive[shown].any() != mixed[-1]
     assert 0.25 < np.mean(mixed) < 0.55
-
-
-def test_backs_of_hands_may_be_drawn_more_often(tmp_path):
-    path = write_photographs(tmp_path / "photographs", count=10)
-    content = json.loads(path.read_text())
-    for number, label in enumerate(content["annotations"]):
-        # One hand throughout, a right one that shows its back; mirrored and still called right, its palm.
-        shown = annotation(7, 0)
-        points, (x, y, w, h) = np.reshape(shown["keypoints"], (21, 3)), shown["bbox"]
-        if number >= 2:
-            points, x = points * [-1, 1, 1] + [WIDTH - 1, 0, 0], WIDTH - 1 - x - w
-        label.update(keypoints=points.ravel().tolist(), bbox=[x, y, w, h])
-        del label["joints_3d"]
-    path.write_text(json.dumps(content))
-    wrist, index, little = hand(7)[0][[0, 5, 17]]
-    assert np.cross(index - wrist, little - wrist) @ wrist > 0, "out of its palm, away from the camera"
-    assert [shows_a_back(entry.labels) for entry in CocoKeypoints(path).entries] == [True] * 2 + [False] * 8
-    of_backs = {"000.png", "001.png"}
-    for factor in (1.0, 8.0):
-        sources = [{"kind": "coco", "share": 1.0, "annotations": str(path), "backs": factor}]
-        config = tiny_run(tmp_path, sources=sources, batch=4, mosaic=0)
-        mixture = Mixture(config, config.stages[2])
-        drawn = [source.split(":")[-1] in of_backs for step in range(60) for source in mixture[step].sources]
-        assert np.mean(drawn) == pytest.approx(2 * factor / (2 * factor + 8), abs=0.08)
 
 
 def test_a_stage_may_make_more_crowded_pictures_than_the_run(config):
