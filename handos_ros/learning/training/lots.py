@@ -66,7 +66,8 @@ def rare_poses(pictures: Sequence[Sample], power: float) -> NDArray[np.float64]:
     known = [
         (number, hand)
         for number, each in enumerate(pictures)
-        for hand in np.nonzero((each.joints_2d_weight > 0).all(1))[0]
+        for hand, weights in enumerate(each.joints_2d_weight)
+        if weights.min() > 0
     ]
     if not power or len(known) <= _NEIGHBOUR:
         return factors
