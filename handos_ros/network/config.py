@@ -246,7 +246,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ModelError(f"{where} must be of type {hint.__name__}, got {value!r}")
+        # YAML reads on, off, yes and no as truth values.
+        quote = "; a word like on or no must be in quotes" if hint is str and isinstance(value, bool) else ""
+        raise ModelError(f"{where} must be of type {hint.__name__}, got {value!r}{quote}")
     return value
 
 

@@ -81,6 +81,7 @@ def stage(**changes):
         (stage(decoder="none"), "neither the detector nor the decoder"),
         (stage(steps=0), "steps"),
         (stage(steps="many"), r"stages\.steps must be of type int"),
+        (stage(name=True), r"stages\.name must be of type str, got True; a word like on"),
         (stage(sizes=[[96]]), "sizes"),
         (stage(sizes=[[96, 16]]), "sizes"),
         (stage(learning_rate=0), "learning rates"),
