@@ -66,10 +66,24 @@ def run(args: argparse.Namespace) -> int:
     """Score, print the table, write the json; 1 if a picture could not be read."""
     from handos_ros.files.atomic import refuse_existing
 
+    _check_words(args)
     for output in (args.json, args.submission):
         if output:
             refuse_existing(output, overwrite=args.overwrite)
     return _benchmark(args) if args.benchmark else _photographs(args)
+
+
+def _check_words(args: argparse.Namespace) -> None:
+    """Refuse what would do nothing: scores of something else than was asked for would be taken for it."""
+    from handos_ros.errors import DataError
+
+    if args.benchmark:
+        what, idle = "--annotations", ("images", "negatives", "camera")
+    else:
+        what, idle = "--benchmark", ("data", "true_boxes", "only_2d", "submission")
+    for name in idle:
+        if getattr(args, name):
+            raise DataError(f"--{name.replace('_', '-')} goes with {what} only")
 
 
 def _benchmark(args: argparse.Namespace) -> int:
@@ -109,6 +123,12 @@ def _benchmark(args: argparse.Namespace) -> int:
                 name, datasets[name], pipeline, true_boxes=args.true_boxes, watch=watch
             )
         scores = report.BENCHMARKS[name].score(outcome)
+        if not (name.startswith("hint") or outcome.has_joints_3d.all()):
+            # HO-3D published them after its challenge.
+            common.warn(
+                f"{args.data}: {name} lacks 3D labels here, so nothing is scored in 3D (HO-3D's are in "
+                "evaluation_xyz.json); --submission writes the file that its makers score"
+            )
         if len(names) > 1:
             print(f"{name}:")
         print(report.table(name, scores, label))
@@ -139,8 +159,6 @@ def _photographs(args: argparse.Namespace) -> int:
     from handos_ros.learning.evaluation.predictions import load_predictions
     from handos_ros.learning.evaluation.real_pictures import evaluate
 
-    if args.only_2d:
-        raise DataError("--only-2d is for HInt: --benchmark hint")
     if args.predictions and args.negatives:
         raise DataError("--negatives needs a network to look at them: leave out --predictions")
     dataset = CocoKeypoints(args.annotations, args.images)
@@ -173,19 +191,20 @@ def _run_network(
     """Predictions by file name, those on the negatives, how many pictures failed, and what ran."""
     from handos_ros.errors import DataError
     from handos_ros.learning.datasets.reading import read_picture
-    from handos_ros.learning.evaluation.predictions import predict
+    from handos_ros.learning.evaluation.predictions import labelled_camera, predict
     from handos_ros.learning.evaluation.real_pictures import AP_MIN_SCORE
 
     paths = [dataset.folder / entry.file_name for entry in dataset.entries]
     empty = _pictures_in(args.negatives) if args.negatives else []
     pipeline = common.load_pipeline(args)
-    camera = common.load_camera(args)
+    given = common.load_camera(args)
+    cameras = [given or labelled_camera(entry) for entry in dataset.entries] + [given] * len(empty)
     pipeline.min_score = min(AP_MIN_SCORE, args.min_score)
     results: list[Prediction | None] = []
     failed, started = 0, perf_counter()
     readers = [lambda path=path: read_picture(path) for path in paths + empty]
     with common.progress(len(readers), "picture") as bar:
-        for result in predict(pipeline, readers, camera):
+        for result in predict(pipeline, readers, cameras):
             if isinstance(result, DataError):
                 common.complain(result)
                 failed += 1

@@ -69,6 +69,34 @@ def test_table_and_json_of_a_network(photographs, capsys):
     assert scores["negatives"]["false_hands_per_picture"] == 0.25
 
 
+def test_a_picture_is_seen_through_its_labels_camera(photographs, capsys, monkeypatch):
+    path = photographs / "annotations.json"
+    content = json.loads(path.read_text())
+    content["images"][1]["k"] = [[500, 0, 160], [0, 500, 120], [0, 0, 1]]
+    path.write_text(json.dumps(content))
+    used = []
+
+    class Watched(Pipeline):
+        def __call__(self, image, camera=None, **how):
+            used.append(camera and camera.k[0, 0])
+            return super().__call__(image, camera, **how)
+
+    pipeline = standin_pipeline()
+    pipeline.__class__ = Watched
+    monkeypatch.setattr(common, "load_pipeline", lambda args: pipeline)
+    assert run(photographs, "--negatives", photographs / "negatives") == 0
+    assert used == [None, 500, None] + [None] * 4
+    used.clear()
+    given = photographs / "camera.yaml"
+    given.write_text(
+        "image_width: 320\nimage_height: 240\n"
+        "camera_matrix: {data: [320, 0, 160, 0, 320, 120, 0, 0, 1]}\n"
+        "distortion_coefficients: {data: []}\n"
+    )
+    assert run(photographs, "--camera", given) == 0
+    assert used == [320, 320, 320], "what is asked for goes before labels"
+
+
 def test_an_existing_json_is_kept(photographs, capsys):
     out = photographs / "scores.json"
     out.write_text("mine")
@@ -103,11 +131,19 @@ def test_predictions_of_another_system(photographs, capsys):
         (["--negatives", "nowhere"], "nowhere: no such folder"),
         (["--predictions", "nowhere.json"], "nowhere.json"),
         (["--predictions", "x.json", "--negatives", "y"], "--negatives"),
+        (["--true-boxes"], "--true-boxes goes with --benchmark only"),
+        (["--submission", "x"], "--submission goes with --benchmark only"),
     ],
 )
 def test_wrong_words_are_told(photographs, capsys, words, message):
     assert run(photographs, *words) == 1
     assert message in capsys.readouterr().err
+
+
+def test_words_for_photographs_are_refused_with_a_benchmark(capsys):
+    for words in (["--negatives", "x"], ["--images", "x"], ["--camera", "x.yaml"]):
+        assert main(["eval", "--benchmark", "freihand", "--data", "x", *words]) == 1
+        assert f"{words[0]} goes with --annotations only" in capsys.readouterr().err
 
 
 def test_the_threshold_asked_for_is_the_one_that_counts(photographs, monkeypatch):

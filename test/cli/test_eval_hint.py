@@ -94,7 +94,7 @@ def test_a_whole_network_has_both_rows(hint, weights, capsys):
     [
         (["--benchmark", "freihand", "--only-2d"], "--only-2d is for a network on HInt"),
         (["--benchmark", "hint", "--only-2d", "--predictions", "x"], "--only-2d is for a network on HInt"),
-        (["--annotations", "x.json", "--only-2d"], "--only-2d is for HInt"),
+        (["--annotations", "x.json", "--only-2d"], "--only-2d goes with --benchmark only"),
         (["--benchmark", "hint", "--submission", "x"], "HInt takes none"),
         (["--benchmark", "hint", "--only-2d", "--backend", "onnxruntime"], "need the torch backend"),
     ],

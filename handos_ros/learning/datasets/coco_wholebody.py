@@ -65,7 +65,8 @@ class CocoWholeBodyHands:
             handedness=sides,
             joints_2d=points,
             joints_2d_weight=flag > 0,
-            visibility=np.where(flag > 0, flag > 1, np.nan),
+            # Between the whole numbers it is how sure the annotating network was, not whether it is seen.
+            visibility=np.select([flag == 1, flag == 2], [0.0, 1.0], np.nan),
             exhaustive=False,
             source=f"coco_wholebody:{name}",
         )

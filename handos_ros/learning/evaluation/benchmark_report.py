@@ -45,7 +45,15 @@ class Benchmark:
 
 
 def _posed(score: Callable[..., Scores]) -> Callable[[Outcome], Scores]:
-    return lambda outcome: score(outcome.said, outcome.joints, outcome.vertices)
+    """Scores in 3D: of labels that are not there, none, since aligned to zeros everything is right."""
+
+    def scores(outcome: Outcome) -> Scores:
+        found = score(outcome.said, outcome.joints, outcome.vertices)
+        if outcome.has_joints_3d.all():
+            return found
+        return {name: value if name == "found" else None for name, value in found.items()}
+
+    return scores
 
 
 def _hint(outcome: Outcome) -> Scores:

@@ -178,6 +178,8 @@ class Outcome:
 
     said: Poses
     joints: NDArray[np.float64]
+    has_joints_3d: NDArray[np.bool_]
+    """(N,) whether `joints` are labels; zeros stand where they are not."""
     vertices: NDArray[np.floating]
     errors_2d: NDArray[np.float64]
     """(N, 21) px from the labelled 2D joints, infinite where no hand was found."""
@@ -247,7 +249,10 @@ def _nothing() -> Outcome:
 
     j = NUM_JOINTS
     said = Poses(none(j, 3), none(0, 3), np.zeros(0, bool))
-    return Outcome(said, none(j, 3), none(0, 3), none(j), none(j), none(4), none(j), none(j), none(), [])
+    known = np.zeros(0, bool)
+    return Outcome(
+        said, none(j, 3), known, none(0, 3), none(j), none(j), none(4), none(j), none(j), none(), []
+    )
 
 
 def _outcome(sample: Sample, hands: Hands, index: int) -> Outcome:
@@ -261,6 +266,7 @@ def _outcome(sample: Sample, hands: Hands, index: int) -> Outcome:
             np.array([found]),
         ),
         joints=sample.joints_3d.astype(np.float64),
+        has_joints_3d=sample.has_joints_3d,
         # A mesh of zeros in the label's place would be scored.
         vertices=sample.vertices if sample.has_vertices.all() else sample.vertices[:, :0],
         errors_2d=metrics.point_errors(hands.joints_2d, sample.joints_2d) if found else missed,
@@ -319,7 +325,8 @@ def gathered(outcomes: Sequence[Outcome]) -> Outcome:
     alike = all(o.vertices.shape[1] == least for o in hands)
     vertices = np.concatenate([o.vertices if alike else o.vertices[:, :0] for o in hands])
     names = (
-        "joints", "errors_2d", "errors_projected", "boxes", "weight", "visibility", "side_right",
+        "joints", "has_joints_3d", "errors_2d", "errors_projected",
+        "boxes", "weight", "visibility", "side_right",
     )  # fmt: skip
     return Outcome(
         said,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +19,7 @@ from handos_ros.learning.sample import SIDE_UNKNOWN
 if TYPE_CHECKING:
     from handos_ros.inference.joints import Joints
     from handos_ros.inference.pipeline import Pipeline
+    from handos_ros.learning.datasets.coco_keypoints import PictureEntry
 
 _SIDES = {"left": LEFT, "right": RIGHT, None: SIDE_UNKNOWN}
 
@@ -74,18 +75,27 @@ class Prediction:
 
 
 def predict(
-    pipeline: Pipeline, pictures: Iterable[Callable[[], NDArray[np.uint8]]], camera: Camera | None = None
+    pipeline: Pipeline,
+    pictures: Sequence[Callable[[], NDArray[np.uint8]]],
+    cameras: Sequence[Camera | None],
 ) -> Iterator[Prediction | DataError]:
     """One prediction for each picture, in order; the error of a picture that cannot be read.
 
     `pictures` are functions that read one each: while the network works on one picture, a thread reads
-    the next, so that reading costs no time where there is a second core. `camera` took them all.
+    the next, so that reading costs no time where there is a second core. `cameras` took them; None for
+    one that nobody knows.
     """
-    for image in _ahead(pictures):
+    for image, camera in zip(_ahead(pictures), cameras, strict=True):
         if isinstance(image, DataError):
             yield image
         else:
             yield Prediction.from_hands(pipeline(image, camera, mesh=False))
+
+
+def labelled_camera(entry: PictureEntry) -> Camera | None:
+    """The camera that the labels say took a picture."""
+    k = entry.labels.k
+    return None if k is None else Camera(k.astype(np.float64), entry.width, entry.height)
 
 
 _T = TypeVar("_T")

@@ -309,6 +309,16 @@ def test_wholebodys_valid_flags_choose_the_hands(wholebody):
     assert sample.visibility[0, :2].tolist() == [1, 0] and np.isnan(sample.visibility[0, 2])
 
 
+def test_wholebodys_surenesses_say_nothing_of_whether_a_joint_is_seen(wholebody):
+    path, images = wholebody
+    content = json.loads(path.read_text())
+    content["annotations"][0]["lefthand_kpts"][2] = 0.14
+    path.write_text(json.dumps(content))
+    sample = CocoWholeBodyHands(path, images)[0]
+    assert np.isnan(sample.visibility[0, 0]) and sample.joints_2d_weight[0, 0] == 1
+    assert sample.visibility[0, 1] == 0
+
+
 def test_wholebodys_faults_are_named(wholebody, tmp_path):
     path, images = wholebody
     with pytest.raises(DataError, match="nowhere"):

@@ -213,6 +213,26 @@ def test_labels_of_which_only_some_have_a_mesh_give_no_mesh_score():
         assert (scores["pa_mpvpe_mm"] is not None) == has and scores["pa_mpjpe_mm"] is not None
 
 
+def test_labels_without_3d_joints_give_no_score_in_3d():
+    """Aligned to zeros, whatever is said is exactly right."""
+
+    def outcome(known):
+        sample = Sample.labelled(
+            np.zeros((8, 8, 3), np.uint8),
+            [[0, 0, 8, 8]],
+            handedness=[RIGHT],
+            joints_3d=JOINTS[:1] if known else np.zeros((1, 21, 3)),
+            has_joints_3d=[known],
+        )
+        return benchmarks.gathered(list(benchmarks.labels([sample])))
+
+    for name in ("freihand", "ho3d_v3", "dexycb"):
+        scores = benchmark_report.BENCHMARKS[name].score(outcome(False))
+        assert scores.pop("found") == 0 and set(scores.values()) == {None}
+        assert benchmark_report.BENCHMARKS[name].score(outcome(True))["pa_mpjpe_mm"] > 1
+        assert "ours" in benchmark_report.table(name, {**scores, "found": 0.0}, "ours")
+
+
 def test_meshes_scored_in_blocks_are_scored_as_one(monkeypatch):
     said = Poses(JOINTS, MESHES + RNG.normal(0, 0.004, MESHES.shape), ALL)
     whole = benchmarks.freihand_scores(said, JOINTS, MESHES)

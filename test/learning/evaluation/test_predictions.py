@@ -84,8 +84,8 @@ def test_a_picture_that_cannot_be_read_does_not_end_the_others():
     def broken():
         raise DataError("b.jpg is broken")
 
-    first, second, third = predict(standin_pipeline(), [hand(100), broken, hand(200)])
+    first, second, third = predict(standin_pipeline(), [hand(100), broken, hand(200)], [None] * 3)
     assert isinstance(second, DataError) and "b.jpg" in str(second)
     assert first.boxes[0].mean() == pytest.approx((100 + 120) / 2, abs=3)
     assert third.boxes[0].mean() == pytest.approx((200 + 120) / 2, abs=3)
-    assert list(predict(standin_pipeline(), [])) == []
+    assert list(predict(standin_pipeline(), [], [])) == []
