@@ -77,11 +77,12 @@ def _check_words(args: argparse.Namespace) -> None:
     """Refuse what would do nothing: scores of something else than was asked for would be taken for it."""
     from handos_ros.errors import DataError
 
-    if args.benchmark:
-        what, idle = "--annotations", ("images", "negatives", "camera")
-    else:
-        what, idle = "--benchmark", ("data", "true_boxes", "only_2d", "submission")
-    for name in idle:
+    words = {
+        "--benchmark": ("only_2d", "true_boxes", "submission", "data"),
+        "--annotations": ("images", "negatives", "camera"),
+    }
+    what = "--annotations" if args.benchmark else "--benchmark"
+    for name in words[what]:
         if getattr(args, name):
             raise DataError(f"--{name.replace('_', '-')} goes with {what} only")
 
