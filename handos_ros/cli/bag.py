@@ -12,6 +12,7 @@ Ctrl-C leaves OUT.partial, a readable bag; the same command with --resume goes o
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -127,6 +128,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it. Returns the exit status: 0 all done, 1 something was wrong, 130 stopped."""
+    from handos_ros.files.bags_parallel import BagTask
+    from handos_ros.files.bags_writing import partial_path
     from handos_ros.files.tables import check_table
 
     if args.output is None and args.table is None:
@@ -137,13 +140,17 @@ def run(args: argparse.Namespace) -> int:
     if args.recorded:
         if args.output is not None or args.table is None:
             raise DataError("--recorded takes the hands that are in the bag: it needs --table, and no -o")
+        _check_inputs_stay(args.bags, [args.table])
         return 0 if _table(args, list(zip(names, args.bags, strict=True)), args.table) else 1
 
     # Without -o the hands still go into bags, which make the table and are thrown away after that.
     scratch = None if args.output is not None else args.table.with_name(args.table.name + ".partial")
     folder = args.output if scratch is None else scratch
     alone = len(args.bags) == 1 and scratch is None
-    tasks = _tasks(args.bags, [folder] if alone else [folder / name for name in names])
+    outputs = [folder] if alone else [folder / name for name in names]
+    replaced = [place for output in outputs for place in (output, partial_path(output))]
+    _check_inputs_stay(args.bags, replaced + [path for path in (scratch, args.table) if path is not None])
+    tasks = [BagTask(bag, output) for bag, output in zip(args.bags, outputs, strict=True)]
     if scratch is not None and scratch.exists() and not (args.resume or args.overwrite):
         raise DataError(
             f"{scratch}: is left of an earlier run; go on with it with --resume, "
@@ -272,23 +279,37 @@ def _options(args: argparse.Namespace, *, table_only: bool) -> BagOptions:
     return options
 
 
-def _tasks(bags: list[Path], outputs: list[Path]) -> list[BagTask]:
-    from handos_ros.files.bags_parallel import BagTask
-    from handos_ros.files.bags_writing import partial_path
+def _check_inputs_stay(bags: list[Path], replaced: list[Path]) -> None:
+    """Refuse what would remove an input: a folder that is replaced goes with all that lies in it."""
+    for path in replaced:
+        place = _real(path)
+        for bag in bags:
+            if any(place in (spot, *spot.parents) for spot in _places(bag)):
+                raise DataError(
+                    f"{bag}: the output must be another bag than the input, and not hold it: "
+                    f"{path} would be replaced; choose another output"
+                )
 
-    for bag, output in zip(bags, outputs, strict=True):
-        if bag.resolve() in (output.resolve(), partial_path(output).resolve()):
-            raise DataError(
-                f"{bag}: the output, and OUT.partial beside it, must be another bag than the input"
-            )
-    return [BagTask(bag, output) for bag, output in zip(bags, outputs, strict=True)]
+
+def _places(bag: Path) -> list[Path]:
+    """Where a bag and its files lie, and the links to them."""
+    places = [_real(bag.parent) / bag.name, _real(bag)]
+    try:
+        return places + [_real(entry) for entry in bag.iterdir() if entry.is_symlink()]
+    except OSError:
+        return places  # a file, or a folder that will be named when its turn comes
+
+
+def _real(path: Path) -> Path:
+    """As `Path.resolve`, which raises where links go round in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def _names(bags: list[Path]) -> list[str]:
     """A name for each bag, after its file; the outputs of several are called by it."""
     names = []
     for bag in bags:
-        name = bag.resolve().name
+        name = _real(bag).name
         for suffix in (".zstd", ".mcap", ".db3"):
             name = name.removesuffix(suffix)
         if name in names:

@@ -364,6 +364,47 @@ def test_what_is_overwritten_is_not_the_input(tmp_path: Path) -> None:
     assert sorted(path.read_bytes() for path in source.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "rec/rec_0.mcap",
+        "rec/inner",
+        "rec.partial/rec_0.mcap",
+        "link/rec_0.mcap",
+        "pieces",
+        "hands.csv.partial/in",
+    ],
+)
+def test_a_recording_inside_the_output_is_not_overwritten_with_it(tmp_path: Path, place: str) -> None:
+    folder = write_bag(
+        tmp_path / {"link": "rec", "pieces": "rec"}.get(place.split("/")[0], place.split("/")[0])
+    )
+    file = next(folder.glob("*.mcap")).rename(folder / "rec_0.mcap")
+    if place == "rec/inner" or place.endswith("/in"):
+        (tmp_path / place).mkdir()
+        file = file.rename(tmp_path / place / "rec_0.mcap")
+    elif place == "link/rec_0.mcap":
+        (tmp_path / "link").symlink_to(folder)
+    elif place == "pieces":
+        (tmp_path / "pieces").mkdir()
+        (tmp_path / "pieces" / "rec_0.mcap").symlink_to(file)
+    before = file.read_bytes()
+    goal = ["--table", tmp_path / "hands.csv"] if place.endswith("/in") else ["-o", tmp_path / "rec"]
+    result = bag(tmp_path / place, *goal, "--overwrite")
+    assert result.returncode == 1
+    assert f"{tmp_path / place}: the output must be another bag than the input" in result.stderr
+    assert file.read_bytes() == before
+
+
+def test_the_output_of_one_bag_does_not_replace_another_input(tmp_path: Path) -> None:
+    second = write_bag(tmp_path / "out" / "first" / "second")
+    first = write_bag(tmp_path / "first")
+    (tmp_path / "out" / "first" / "metadata.yaml").write_text("")
+    result = bag(first, second, "-o", tmp_path / "out", "--overwrite")
+    assert result.returncode == 1 and f"{second}: the output must be" in result.stderr
+    assert (second / "metadata.yaml").exists()
+
+
 def test_words_that_make_no_sense(tmp_path: Path) -> None:
     source = write_bag(tmp_path / "in")
     for words, says in [
