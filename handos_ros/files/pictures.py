@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,17 +48,19 @@ def find_pictures(
 
     Args:
         inputs: files, folders (with all that is below them) and glob patterns (`**` for any folders).
-        leave_out: folder of the results: what lies below it, inside a folder that is searched, are
-            results of an earlier run.
+        leave_out: folder of the results. What lies in it are results of an earlier run, if it is inside a
+            folder that is searched; if it is that folder or one above it, only overlays are.
 
     Returns:
-        The pictures, and an error for each word that means none.
+        The pictures, and an error for each word that means none and each folder that may not be read.
     """
     found: dict[Path, Path] = {}
     errors: list[HandosError] = []
     for word in inputs:
         try:
-            for path, stem in _expand(word, leave_out):
+            paths, unread = _expand(word, leave_out)
+            errors += unread
+            for path, stem in paths:
                 found.setdefault(Path(os.path.abspath(path)), stem)
         except PictureError as error:
             errors.append(error)
@@ -101,31 +104,63 @@ def write_picture(path: str | Path, image: NDArray[np.uint8], *, overwrite: bool
         partial.write_bytes(data.tobytes())
 
 
-def _expand(word: str, leave_out: Path | None) -> list[tuple[str, Path]]:
-    """(path, stem) of each picture of one word, sorted."""
+def _expand(word: str, leave_out: Path | None) -> tuple[list[tuple[str, Path]], list[HandosError]]:
+    """(path, stem) of each picture of one word, sorted, and what of it may not be read."""
     if os.path.isdir(word):
-        paths = []
-        for folder, _, names in os.walk(word):
-            paths += [os.path.join(folder, name) for name in names if Path(name).suffix.lower() in SUFFIXES]
-        paths = sorted(path for path in paths if not _is_result(path, word, leave_out))
-        if not paths:
+        errors: list[HandosError] = []
+        paths = sorted(_below(word, leave_out, errors))
+        if not paths and not errors:
             raise PictureError(f"{word}: the folder holds no pictures")
-        return [(path, Path(os.path.relpath(path, word)).with_suffix("")) for path in paths]
+        return [(path, Path(os.path.relpath(path, word)).with_suffix("")) for path in paths], errors
     if os.path.lexists(word):
-        return [(word, Path(Path(word).stem))]
+        return [(word, Path(Path(word).stem))], []
     if glob.has_magic(word):
         paths = sorted(path for path in glob.glob(word, recursive=True) if os.path.isfile(path))
         if not paths:
             raise PictureError(f"{word}: the pattern fits no file")
-        return [(path, Path(Path(path).stem)) for path in paths]
+        return [(path, Path(Path(path).stem)) for path in paths], []
     raise PictureError(f"{word}: no such file or folder")
 
 
-def _is_result(path: str, searched: str, results: Path | None) -> bool:
-    """Whether the file is an overlay of an earlier run, not a picture to look at."""
-    if results is None or results.resolve() not in Path(path).resolve().parents:
-        return False
-    return results.resolve() != Path(searched).resolve() or Path(path).stem.endswith(OVERLAY_ENDING)
+def _below(searched: str, results: Path | None, errors: list[HandosError]) -> Iterator[str]:
+    """Paths of the pictures in a folder and all below it, links too; results of an earlier run are none.
+
+    A folder with several names counts once, under the one that is no link; so links may lead in circles.
+    What may not be read is added to `errors`.
+    """
+
+    def complain(error: OSError) -> None:
+        errors.append(PictureError(f"{error.filename}: cannot be read: {error.strerror}"))
+
+    root = os.path.realpath(searched)
+    output = None if results is None else os.path.realpath(results)
+    seen: set[str] = set()
+    starts = deque([searched])
+    while starts:
+        for folder, folders, names in os.walk(starts.popleft(), onerror=complain):
+            real = os.path.realpath(folder)
+            ours = output is not None and _holds(output, real)
+            if real in seen or (ours and output is not None and not _holds(output, root)):
+                folders.clear()
+                continue
+            seen.add(real)
+            starts += filter(os.path.islink, [os.path.join(folder, name) for name in folders])
+            for name in names:
+                stem, ending = os.path.splitext(name)
+                if ending.lower() not in SUFFIXES:
+                    continue
+                if ours and stem.endswith(OVERLAY_ENDING):
+                    # Where results go to the searched folder itself, its overlays are ours. Where they go to
+                    # one above it, only some may: those that lie beside their json.
+                    json = f"{stem.removesuffix(OVERLAY_ENDING)}.json"
+                    if output == root or os.path.exists(os.path.join(folder, json)):
+                        continue
+                yield os.path.join(folder, name)
+
+
+def _holds(folder: str, path: str) -> bool:
+    """Whether a folder is `path` or above it; both without links."""
+    return os.path.commonpath([folder, path]) == folder
 
 
 def _told_apart(found: dict[Path, Path]) -> dict[Path, Path]:
