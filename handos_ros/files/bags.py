@@ -26,6 +26,7 @@ from handos_ros.drawing.markers import HandMarkers
 from handos_ros.errors import CameraError, DataError, PictureError
 from handos_ros.files import rosmsg
 from handos_ros.files.bags_channel import Channel
+from handos_ros.files.bags_job import differences, finished_by, record
 from handos_ros.files.bags_reading import BagReader, Message, Topic, definition_and_digest
 from handos_ros.files.bags_topics import CAMERA_INFO, CameraTopics, choose, full_name
 from handos_ros.files.bags_writing import BagWriter, check_output, partial_path
@@ -123,9 +124,11 @@ def process_bag(
     Raises:
         DataError: if there is nothing to do or it cannot be written; the message says what is left.
     """
-    if options.resume and not options.overwrite and (output / "metadata.yaml").exists():
+    finished = finished_by(output) if options.resume and not options.overwrite else None
+    if finished == {}:
         return BagReport(output, done_before=True)
-    check_output(output, overwrite=options.overwrite, resume=options.resume)
+    if finished is None:
+        check_output(output, overwrite=options.overwrite, resume=options.resume)
     started = perf_counter()
     reader = BagReader(source)
     cameras, missing = choose(reader, options.topics)
@@ -135,12 +138,25 @@ def process_bag(
         missing += [
             f"no topic {name} to keep" for name in options.keep if full_name(name, topics) not in topics
         ]
+    storage, compression = _stored_as(reader, options)
+    job = {
+        **_job(reader, cameras, kept, pipelines[0], options),
+        "storage": storage,
+        "compression": compression,
+    }
+    if finished is not None:
+        if finished != record(job):
+            raise DataError(
+                f"{output}: was made with other input or options ({differences(finished, record(job))}); "
+                "repeat them, choose another output, or replace it with --overwrite"
+            )
+        return BagReport(output, done_before=True)
     writer = BagWriter(
         output,
-        storage=options.storage or reader.storage,
-        compression=options.compression or reader.compression,
+        storage=storage,
+        compression=compression,
         part_bytes=options.part_bytes,
-        job=_job(reader, cameras, kept, pipelines[0], options),
+        job=job,
         custom_data={"handos_version": __version__, "handos_model": pipelines[0].model_id},
         overwrite=options.overwrite,
         resume=options.resume,
@@ -523,6 +539,13 @@ def _kept(
                 "give one with --camera"
             )
     return frozenset(wanted - written), notes
+
+
+def _stored_as(reader: BagReader, options: BagOptions) -> tuple[str, str]:
+    """Storage and compression of the output."""
+    storage, compression = options.storage or reader.storage, options.compression or reader.compression
+    # `storage` is mcap's own.
+    return storage, "none" if (storage, compression) == ("sqlite3", "storage") else compression
 
 
 def _job(

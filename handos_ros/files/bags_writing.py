@@ -25,6 +25,7 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
 
 from handos_ros.errors import DataError
+from handos_ros.files.bags_job import JOB, differences, record
 from handos_ros.files.bags_reading import Topic, definition_and_digest
 
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
@@ -81,13 +82,11 @@ class BagWriter:
         self.final, self.folder = final, partial_path(final)
         self.state: dict[str, Any] | None = None
         self.arrays: dict[str, NDArray] = {}
-        if storage == "sqlite3" and compression == "storage":
-            compression = "none"
         self._storage, self._compression = storage, compression
         self._part_bytes = part_bytes
-        # As it comes back from json, so that the two can be compared.
-        self._job = json.loads(json.dumps({**job, "storage": storage, "compression": compression}))
+        self._job = json.loads(json.dumps(job))  # as it comes back, so that the two can be compared
         self._custom_data = {str(key): str(value) for key, value in custom_data.items()}
+        self._custom_data[JOB] = json.dumps(record(self._job))
         self._overwrite = overwrite
         self._parts: list[dict[str, Any]] = []
         self._part: Writer | None = None
@@ -175,7 +174,7 @@ class BagWriter:
                 if note["job"] != self._job:
                     raise DataError(
                         f"{self.folder}: was begun with other input or options "
-                        f"({', '.join(_differences(note['job'], self._job))}); "
+                        f"({differences(note['job'], self._job)}); "
                         "repeat them, or begin anew with --overwrite"
                     )
                 self._parts, self.state = note["parts"], note["state"]
@@ -299,10 +298,6 @@ def merged_metadata(infos: Sequence[Mapping[str, Any]], custom_data: Mapping[str
 
 def _start(info: Mapping[str, Any]) -> int:
     return int(info["starting_time"]["nanoseconds_since_epoch"])
-
-
-def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    return sorted(key.replace("_", " ") for key in {*a, *b} if a.get(key) != b.get(key))
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -372,7 +372,7 @@ def test_what_is_overwritten_is_not_the_input(tmp_path: Path) -> None:
         "rec.partial/rec_0.mcap",
         "link/rec_0.mcap",
         "pieces",
-        "hands.csv.partial/in",
+        "hands.csv.partial/sub/in",
     ],
 )
 def test_a_recording_inside_the_output_is_not_overwritten_with_it(tmp_path: Path, place: str) -> None:
@@ -381,7 +381,7 @@ def test_a_recording_inside_the_output_is_not_overwritten_with_it(tmp_path: Path
     )
     file = next(folder.glob("*.mcap")).rename(folder / "rec_0.mcap")
     if place == "rec/inner" or place.endswith("/in"):
-        (tmp_path / place).mkdir()
+        (tmp_path / place).mkdir(parents=True)
         file = file.rename(tmp_path / place / "rec_0.mcap")
     elif place == "link/rec_0.mcap":
         (tmp_path / "link").symlink_to(folder)

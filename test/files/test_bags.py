@@ -326,6 +326,33 @@ def test_resuming_another_job_is_refused(tmp_path: Path) -> None:
     assert run(source, tmp_path / "out", overwrite=True).pictures == 12
 
 
+def test_a_finished_bag_of_another_job_is_not_taken_for_done(tmp_path: Path) -> None:
+    source, output = write_bag(tmp_path / "in"), tmp_path / "out"
+    run(source, output)
+    before = raw_contents(output)
+    camera = Camera(np.array([[250.0, 0, 159], [0, 250, 119], [0, 0, 1]]), WIDTH, HEIGHT)
+    for options, words in [
+        ({"camera": camera}, r"\(camera\)"),
+        ({"storage": "sqlite3", "keep": "none"}, r"\(kept topics, storage\)"),
+        ({"compression": "message"}, r"\(compression\)"),
+    ]:
+        with pytest.raises(DataError, match=f"{output}: was made with other.*{words}.*--overwrite"):
+            run(source, output, resume=True, **options)
+    with pytest.raises(DataError, match=r"\(input\)"):
+        run(write_bag(tmp_path / "other", default_messages(5)), output, resume=True)
+    assert raw_contents(output) == before
+    assert run(source, output, resume=True, part_bytes=30_000).done_before
+
+    # Earlier versions kept no record.
+    file = output / "metadata.yaml"
+    metadata = yaml.safe_load(file.read_text())
+    job = metadata["rosbag2_bagfile_information"]["custom_data"].pop("handos_job")
+    assert len(job) < 1000
+    file.write_text(yaml.safe_dump(metadata))
+    assert run(source, output, resume=True, camera=camera).done_before
+    assert run(source, output, overwrite=True, resume=True, camera=camera).pictures == 12
+
+
 def test_an_output_that_is_there(tmp_path: Path) -> None:
     source = write_bag(tmp_path / "in")
     run(source, tmp_path / "out")
