@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -122,8 +124,13 @@ class Camera:
         return cls(k, width, height, source=KSource.ASSUMED)
 
     @classmethod
-    def from_yaml(cls, path: str | Path) -> Camera:
+    def from_yaml(cls, path: str | Path, rectified: bool = False) -> Camera:
         """Read a calibration file as ROS's `camera_calibration` writes it.
+
+        Args:
+            path: of the file.
+            rectified: the pictures are rectified (`image_rect`): their intrinsics are the left 3x3 of
+                projection_matrix, and they have no distortion.
 
         Raises:
             CameraError: naming the file and what is wrong with it.
@@ -137,11 +144,14 @@ class Camera:
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise CameraError(f"{path}: not a camera file in YAML: {error}") from None
         try:
+            width, height = int(data["image_width"]), int(data["image_height"])
+            if rectified:
+                return cls(_rectified_k(data), width, height, source=KSource.PARAMETER)
             distortion = data.get("distortion_coefficients") or {}
             return cls(
                 k=data["camera_matrix"]["data"],
-                width=int(data["image_width"]),
-                height=int(data["image_height"]),
+                width=width,
+                height=height,
                 distortion=distortion.get("data", ()),
                 distortion_model=data.get("distortion_model", data.get("camera_model", "plumb_bob")),
                 source=KSource.PARAMETER,
@@ -227,6 +237,19 @@ class Camera:
         pixels = np.asarray(out, np.float64).reshape(shape)
         pixels[..., 0] += self.k[0, 1] / self.k[1, 1] * (pixels[..., 1] - self.k[1, 2])
         return pixels
+
+
+def _rectified_k(data: Mapping[str, Any]) -> NDArray[np.float64]:
+    """(3, 3) of the rectified pictures, out of the content of a calibration file."""
+    try:
+        p = np.array(data["projection_matrix"]["data"], dtype=np.float64).reshape(-1)
+    except (KeyError, TypeError):
+        raise CameraError("has no projection_matrix, which rectified pictures need") from None
+    if p.size != 12:
+        raise CameraError(f"projection_matrix must have 12 values, row by row; got {p.size}")
+    if not p.any():
+        raise CameraError("has a projection_matrix of zeros, which rectified pictures need")
+    return p.reshape(3, 4)[:, :3]
 
 
 @dataclass(eq=False)

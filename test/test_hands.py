@@ -172,6 +172,38 @@ def test_a_bad_calibration_file_is_refused_by_name(tmp_path, text, message):
     assert str(path) in str(caught.value)
 
 
+P = "projection_matrix: {rows: 3, cols: 4, data: [500.0, 0, 310, 12, 0, 505.0, 230, 0, 0, 0, 1, 0]}"
+
+
+def test_a_calibration_file_of_rectified_pictures(tmp_path):
+    path = tmp_path / "camera.yaml"
+    path.write_text(FILE + P)
+    camera = Camera.from_yaml(path, rectified=True)
+    np.testing.assert_array_equal(camera.k, [[500, 0, 310], [0, 505, 230], [0, 0, 1]])
+    assert len(camera.distortion) == 0
+    assert (camera.width, camera.height, camera.source) == (640, 480, KSource.PARAMETER)
+    np.testing.assert_array_equal(Camera.from_yaml(path).k, K)
+
+
+@pytest.mark.parametrize(
+    ("p", "message"),
+    [
+        ("", "no projection_matrix, which rectified pictures need"),
+        ("projection_matrix: [1]", "no projection_matrix, which rectified pictures need"),
+        ("projection_matrix: {data: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]}", "projection_matrix of zeros"),
+        ("projection_matrix: {data: [1, 2]}", "12 values, row by row; got 2"),
+        (P.replace("500.0", "-1"), "focal lengths"),
+        (P.replace("500.0", "wide"), "wide"),
+    ],
+)
+def test_a_calibration_file_that_knows_no_rectified_pictures_is_refused_by_name(tmp_path, p, message):
+    path = tmp_path / "camera.yaml"
+    path.write_text(FILE + p)
+    with pytest.raises(CameraError, match=message) as caught:
+        Camera.from_yaml(path, rectified=True)
+    assert str(path) in str(caught.value)
+
+
 def test_a_missing_calibration_file_and_one_that_is_no_text(tmp_path):
     with pytest.raises(CameraError, match=r"none.yaml: cannot read"):
         Camera.from_yaml(tmp_path / "none.yaml")

@@ -72,7 +72,8 @@ class Settings:
     )
     rectified: bool = _parameter(
         False,
-        "The pictures are rectified (image_rect): use P of camera_info, and no distortion.",
+        "The pictures are rectified (image_rect): use P of camera_info, or projection_matrix of camera_file, "
+        "and no distortion.",
         live=True,
     )
     min_score: float = _parameter(

@@ -56,7 +56,7 @@ class CameraStream:
     ) -> None:
         now = settings()
         file = now.camera_file.replace("{camera}", camera).removeprefix("file://") or None
-        self._cameras = CameraCache(file)
+        self._cameras = CameraCache(file, rectified=now.rectified)
         self._node, self._mailbox, self._settings = node, mailbox, settings
         self._inputs = CameraInputs(node, camera, now.image_transport, self._arrived)
         self._outputs = CameraOutputs(node, camera, pipeline.hand_model, now)

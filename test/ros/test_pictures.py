@@ -247,6 +247,47 @@ def test_a_calibration_file_stands_above_camera_info(rig, tmp_path):
     assert message.k_source == HandArray.K_PARAMETER and message.k[0] == 400
 
 
+CALIBRATION = (
+    "image_width: 320\nimage_height: 240\n"
+    "camera_matrix: {rows: 3, cols: 3, data: [400, 0, 160, 0, 400, 120, 0, 0, 1]}\n"
+    "distortion_model: plumb_bob\n"
+    "distortion_coefficients: {rows: 1, cols: 5, data: [-0.3, 0.1, 0, 0, 0]}\n"
+)
+
+
+def test_a_calibration_file_knows_rectified_pictures(rig, tmp_path):
+    file = tmp_path / "camera.yaml"
+    file.write_text(
+        CALIBRATION
+        + "projection_matrix: {rows: 3, cols: 4, data: [350, 0, 150, 0, 0, 350, 110, 0, 0, 0, 1, 0]}"
+    )
+    rig.start(camera_file=str(file), rectified=True, ros=("-r", "image_raw:=image_rect"))
+    got = rig.listen(HandArray, "/handos/hands")
+    images = rig.publisher(Image, "/image_rect")
+    message = rig.send(images, rig.image, got)
+    assert message.k_source == HandArray.K_PARAMETER
+    assert (message.k[0], message.k[2], message.k[5]) == (350, 150, 110)
+    distorted = "distortion is taken out"
+    assert distorted not in rig.log
+    assert rig.set("rectified", False).successful
+    assert rig.send(images, rig.image, got, more=2).k[0] == 400
+    assert rig.spin_until(lambda: distorted in rig.log, 5)
+
+
+def test_a_calibration_file_that_knows_no_rectified_pictures_is_named(rig, tmp_path):
+    file = tmp_path / "camera.yaml"
+    file.write_text(CALIBRATION)
+    rig.start(camera_file=str(file))
+    got = rig.listen(HandArray, "/handos/hands")
+    images = rig.publisher(Image, "/image_raw")
+    assert rig.send(images, rig.image, got).k[0] == 400
+    assert rig.set("rectified", True).successful
+    assert rig.send(images, rig.image, got, more=2).k_source == HandArray.K_ASSUMED
+    assert rig.spin_until(lambda: f"{file}: has no projection_matrix" in rig.log, 5)
+    assert rig.change("deactivate") and rig.change("cleanup") and not rig.change("configure")
+    assert "cannot configure" in rig.log and "Traceback" not in rig.log
+
+
 def test_a_missing_calibration_file_is_named(rig):
     rig.start(camera_file="/nowhere/at_all.yaml", wait=False)
     assert rig.spin_until(lambda: "/nowhere/at_all.yaml" in rig.log), rig.log
