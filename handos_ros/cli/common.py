@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
+import stat
 import sys
 import threading
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from handos_ros.cli import values
+from handos_ros.errors import DataError
 
 if TYPE_CHECKING:
     from handos_ros.hands import Camera
@@ -112,10 +117,35 @@ def load_camera(args: argparse.Namespace) -> Camera | None:
     return Camera.from_yaml(args.camera)
 
 
+def output_folder(name: str) -> Path:
+    """The folder that `-o` names; it need not be there yet.
+
+    Raises:
+        DataError: if it is a file, or no place that the system lets one look at.
+    """
+    try:
+        mode = os.stat(name).st_mode
+    except FileNotFoundError:
+        return Path(name)
+    except OSError as error:
+        raise DataError(f"{name}: cannot be written to: {error.strerror or error}") from error
+    if not stat.S_ISDIR(mode):
+        raise DataError(f"{name} is a file; -o names a folder")
+    return Path(name)
+
+
+def signals_to_end() -> list[signal.Signals]:
+    """The signals that ask a command to end: Ctrl-C, `kill`, and the terminal's end unless under nohup."""
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return numbers[:2] if ignored else numbers
+
+
 class Interruption:
     """Ctrl-C (or a request to end) that lets the picture at hand be finished and the files be closed.
 
-    Inside the `with` block the first one only sets `asked`; a second one ends the program at once.
+    Inside the `with` block the first one only sets `asked`; a second one ends the program at once, unless
+    the terminal is gone: the system and the shell may both tell of that, and nobody is in a hurry.
     """
 
     def __init__(self) -> None:
@@ -124,7 +154,7 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in signals_to_end():
                 self._before[number] = signal.signal(number, self._ask)
         return self
 
@@ -133,7 +163,7 @@ class Interruption:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked and number != signal.SIGHUP:
             raise KeyboardInterrupt
         self.asked = True
 
@@ -158,9 +188,10 @@ def warn(message: object) -> None:
 
 
 def _say(line: str) -> None:
-    if "tqdm" in sys.modules:
-        from tqdm import tqdm
+    with suppress(OSError):  # the terminal may be gone, and with it nobody's results
+        if "tqdm" in sys.modules:
+            from tqdm import tqdm
 
-        tqdm.write(line, file=sys.stderr)  # above the bar, which stays whole
-    else:
-        print(line, file=sys.stderr)
+            tqdm.write(line, file=sys.stderr)  # above the bar, which stays whole
+        else:
+            print(line, file=sys.stderr)

@@ -55,9 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     started = perf_counter()
     camera = common.load_camera(args)
-    folder = Path(args.output)
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file; -o names a folder")
+    folder = common.output_folder(args.output)
     pictures, errors = find_pictures(args.pictures, leave_out=folder)
     outputs = [_Output.of(picture, folder, args) for picture in pictures]
     if not args.overwrite:
@@ -128,7 +126,7 @@ class _Output:
 
     def meshes(self) -> list[Path]:
         """The obj files that are there."""
-        if self.obj is None or not self.obj.parent.is_dir():
+        if self.obj is None or not os.path.isdir(self.obj.parent):
             return []
         ours = re.compile(re.escape(self.obj.name) + r"_\d+_(left|right)\.obj")
         return sorted(path for path in self.obj.parent.iterdir() if ours.fullmatch(path.name))

@@ -8,10 +8,12 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from types import FrameType
 
 from handos_ros import __version__
+from handos_ros.cli.common import signals_to_end
 from handos_ros.errors import HandosError
 
 COMMANDS = {
@@ -44,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 only if all of the work was done, 1 after an error that was named, 2 for
-        words that make no command, 130 after Ctrl-C.
+        words that make no command, 130 after Ctrl-C, a request to end or the end of the terminal.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     command = _parse_command(argv)
@@ -52,8 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     if threading.current_thread() is threading.main_thread():
-        # Whoever is asked to end leaves whole files, as after Ctrl-C.
-        signal.signal(signal.SIGTERM, _interrupt)
+        # Whoever is asked to end, or loses the terminal, leaves whole files, as after Ctrl-C.
+        for number in set(signals_to_end()) - {signal.SIGINT}:
+            signal.signal(number, _interrupt)
     try:
         module = import_module(f"handos_ros.cli.{command}")
         parser = argparse.ArgumentParser(
@@ -66,25 +69,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except HandosError as error:
-        print(f"handos: error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         return 1
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
         if missing not in _EXTRAS:
             raise
-        print(
-            f"handos: error: `handos {command}` needs {missing}, which is not installed; "
-            f"install it with: pip install '{_EXTRAS[missing]}'",
-            file=sys.stderr,
+        _say(
+            f"error: `handos {command}` needs {missing}, which is not installed; "
+            f"install it with: pip install '{_EXTRAS[missing]}'"
         )
         return 1
     except KeyboardInterrupt:
-        print("handos: interrupted", file=sys.stderr)
+        _say("interrupted")
         return 130
     except BrokenPipeError:
         # The reader of our output (`head`, `less`) has seen enough. Python would flush once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        # A file, a folder or a disk that nobody looked after by name: for users to mend, too.
+        reason = error.strerror or str(error) or type(error).__name__
+        _say(f"error: {reason}" if error.filename is None else f"error: {error.filename}: {reason}")
+        return 1
 
 
 def _parse_command(argv: list[str]) -> str:
@@ -105,7 +112,14 @@ def _parse_command(argv: list[str]) -> str:
     return str(parser.parse_args(argv[:1]).command)
 
 
+def _say(line: str) -> None:
+    with suppress(OSError):  # there may be no terminal any more
+        print(f"handos: {line}", file=sys.stderr)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    if number == signal.SIGHUP:
+        signal.signal(number, signal.SIG_IGN)  # the system and the shell may both send one
     raise KeyboardInterrupt
 
 

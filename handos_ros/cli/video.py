@@ -102,9 +102,7 @@ def _outputs(args: argparse.Namespace, live: bool) -> tuple[Path | None, Path | 
     if args.output is None:
         return None, None
     stem = f"camera{args.source}" if live else Path(args.source).stem
-    folder = Path(args.output)
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file; -o names a folder")
+    folder = common.output_folder(args.output)
     return folder / f"{stem}.jsonl", None if args.no_overlay else folder / f"{stem}_overlay.mp4"
 
 

@@ -174,7 +174,14 @@ def find_weights(model: str | None = None, weights: str | Path | None = None) ->
     Raises:
         ModelError: if there is nothing to be used, saying what to do.
     """
-    model = model or DEFAULT_MODEL
+    try:
+        return _find_weights(model or DEFAULT_MODEL, weights)
+    except OSError as error:
+        # Such as a folder above that others may not look into.
+        raise ModelError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
+
+
+def _find_weights(model: str, weights: str | Path | None) -> WeightFiles:
     if weights is None:
         files = _look_into(NETWORK_FOLDER / "weights" / model, model)
         if files.onnx is None and files.safetensors is None:

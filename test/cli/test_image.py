@@ -231,7 +231,7 @@ def test_a_folder_that_may_not_be_written_to(handos) -> None:
     assert result.returncode == 1 and "handos: error: /proc/out/a.json: cannot be written: " in result.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_work_leaves_whole_files(handos, number: signal.Signals) -> None:
     for i in range(40):
         save(handos.folder / f"in/{i:02}.png", picture(*BOTH))

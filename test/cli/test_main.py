@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -74,6 +75,10 @@ class _Module:
         (ModuleNotFoundError("no pandas", name="pandas.core"), 1, "pip install 'handos_ros[table]'"),
         (ModuleNotFoundError("no rosbags", name="rosbags.serde"), 1, "pip install 'rosbags'"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (PermissionError(13, "Permission denied", "a.yaml"), 1, "handos: error: a.yaml: Permission denied\n"),
+        (OSError(28, "No space left on device"), 1, "handos: error: No space left on device\n"),
+        (OSError("no such device"), 1, "handos: error: no such device\n"),
+        (TimeoutError(), 1, "handos: error: TimeoutError\n"),
     ],
 )
 def test_errors_are_messages(
@@ -134,3 +139,35 @@ def test_a_network_without_weights_is_an_error_not_a_traceback(tmp_path: Path) -
     assert result.returncode == 1
     assert result.stderr.startswith("handos: error: ") and str(tmp_path / "none") in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["image", "a.png", "-o", "{long}"],
+        ["image", "a.png", "-o", "out", "--weights", "{long}"],
+        ["image", "a.png", "-o", "out", "--hand-model", "{long}"],
+        ["image", "a.png", "-o", "out", "--camera", "{long}"],
+        ["video", "a.avi", "-o", "{long}"],
+        ["video", "a.avi", "-o", "out", "--weights", "{long}/x.onnx"],
+    ],
+)
+def test_a_path_that_the_system_does_not_let_us_look_at(tmp_path: Path, words: list[str]) -> None:
+    """Asking whether it exists fails, as it does in a folder of other users'; but root may see those."""
+    import cv2
+    import numpy as np
+
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    clip = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    clip.write(np.zeros((48, 64, 3), np.uint8))
+    clip.release()
+    long = "x" * 300
+    result = subprocess.run(
+        [sys.executable, "-m", "handos_ros.cli.main", *(word.format(long=long) for word in words)],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr.startswith("handos: error: ") and result.stderr.count("\n") == 1, result.stderr
+    assert long in result.stderr and "File name too long" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.avi", "a.png"]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import resource
 import signal
+import subprocess
+import termios
 import time
 from pathlib import Path
 
@@ -137,22 +141,65 @@ def test_what_is_no_video_is_named(handos, words: str) -> None:
     assert not (handos.folder / "out").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def wait_for_work(folder: Path) -> None:
+    """Until some frames were written."""
+    deadline = time.monotonic() + 30
+    while not any(folder.glob("out/.*_overlay*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.5)
+
+
+def assert_a_whole_part(out: Path) -> int:
+    """That the files are whole and of equally many frames, but not of all 100; how many they are."""
+    frames, _ = read_clip(out / "clip_overlay.mp4")
+    lines = read_lines(out / "clip.jsonl")
+    assert 0 < len(frames) == len(lines) < 100
+    assert sorted(path.name for path in out.iterdir()) == ["clip.jsonl", "clip_overlay.mp4"]
+    return len(lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_work_leaves_whole_files(handos, number: signal.Signals) -> None:
     write_clip(handos.folder / "clip.mp4", count=100)
     process = handos.start("video", "clip.mp4", "-o", "out", delay=0.05)
-    deadline = time.monotonic() + 30
-    out = handos.folder / "out"
-    while not (out.exists() and any(out.glob(".*_overlay*"))) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.5)
+    wait_for_work(handos.folder)
     process.send_signal(number)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 130
-    frames, _ = read_clip(out / "clip_overlay.mp4")
-    lines = read_lines(out / "clip.jsonl")
-    assert 0 < len(frames) == len(lines) < 100 and output.startswith(f"{len(lines)} frames")
-    assert sorted(path.name for path in out.iterdir()) == ["clip.jsonl", "clip_overlay.mp4"]
+    assert output.startswith(f"{assert_a_whole_part(handos.folder / 'out')} frames")
+
+
+def test_a_terminal_that_is_closed_leaves_whole_files(handos) -> None:
+    write_clip(handos.folder / "clip.mp4", count=100)
+    controller, terminal = os.openpty()
+
+    def take_terminal() -> None:
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(
+        handos.command("video", "clip.mp4", "-o", "out", delay=0.05, hands=None),
+        cwd=handos.folder, env=handos.environment, stdin=terminal, stdout=terminal, stderr=terminal,
+        start_new_session=True, preexec_fn=take_terminal,
+    )  # fmt: skip
+    os.close(terminal)
+    wait_for_work(handos.folder)
+    os.close(controller)
+    process.send_signal(signal.SIGHUP)  # the shell's, besides the system's
+    process.wait(timeout=30)
+    assert_a_whole_part(handos.folder / "out")
+
+
+def test_under_nohup_work_goes_on(handos) -> None:
+    write_clip(handos.folder / "clip.mp4", count=20)
+    words = handos.command("video", "clip.mp4", "-o", "out", delay=0.05, hands=None)
+    process = subprocess.Popen(
+        ["nohup", *words], cwd=handos.folder, env=handos.environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_for_work(handos.folder)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=30) == 0
+    assert len(read_lines(handos.folder / "out/clip.jsonl")) == 20
 
 
 def test_a_full_disk_is_named_and_leaves_no_halves(handos) -> None:
