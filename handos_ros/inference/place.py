@@ -120,13 +120,30 @@ def _meeting(
     Where it is not `where` (N, 21), and where a 3D joint is next to the camera or outside what its lens sees,
     the 2D joint stands alone.
     """
-    where = where & (joints_3d[..., 2] > _NEAREST * joints_3d[:, :1, 2])
-    believable = np.where(where[..., None], joints_3d, [0.0, 0.0, 1.0])
-    projected = camera.project(believable)
-    rays, sharp = to_rays(camera, projected)
-    sharp &= (np.abs(rays - believable[..., :2] / believable[..., 2:]) < _SAME_RAY).all(-1)
-    share = np.where(where & sharp, weights, 1.0)[..., None]
+    projected, believable = pictured(joints_3d, camera)
+    share = np.where(where & believable, weights, 1.0)[..., None]
     return share * joints_2d + (1 - share) * projected
+
+
+def pictured(joints_3d: NDArray, camera: Camera) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Where joints in the optical frame are in the picture, and whether that is to be believed.
+
+    Not next to the camera or behind it, nor outside what the lens sees, where its polynomial folds back.
+
+    Args:
+        joints_3d: (N, 21, 3) m, the wrist first.
+        camera: of the picture.
+
+    Returns:
+        (N, 21, 2) px, which say nothing where (N, 21) is false.
+    """
+    depth = joints_3d[..., 2]
+    believable = np.isfinite(joints_3d).all(-1) & (depth > np.maximum(_NEAREST * depth[:, :1], 1e-9))
+    points = np.where(believable[..., None], joints_3d, [0.0, 0.0, 1.0])
+    projected = camera.project(points)
+    rays, sharp = to_rays(camera, projected)
+    sharp &= (np.abs(rays - points[..., :2] / points[..., 2:]) < _SAME_RAY).all(-1)
+    return projected, believable & sharp
 
 
 def translations(

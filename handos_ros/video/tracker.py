@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handos_ros.hands import NUM_JOINTS, RIGHT, Camera, Hands
+from handos_ros.inference.place import pictured
 from handos_ros.video.assignment import assign
 from handos_ros.video.one_euro import one_euro
 
@@ -25,6 +26,10 @@ _NESTED = 0.8
 """An unsure hand that lies so much in a surer one of the same side, or the other way round, is that one."""
 _PREDICT_FOR = 0.25
 """Seconds for which a hand that is not seen is expected to keep its speed."""
+_MISSABLE, _PATIENCE = 1.5, 1.5
+"""Where pictures come slowly a track is kept from each to the next, but not over one that misses it: for so
+many times what has passed since the picture before. And for no more than so many seconds, after which a hand
+at the same place may be anyone's."""
 
 # Handedness.
 _SIDE_MEMORY = 0.5
@@ -52,8 +57,9 @@ class Tracker:
     """Gives hands stable ids and calms their jitter. One tracker for one camera.
 
     Identity. Hands are assigned to tracks by the distance of their 2D joints from where constant speed would
-    have them, by side and by depth. A track that is not seen keeps its id for `max_age`. The result holds
-    hands of this picture only: none is invented for a track that was missed.
+    have them, by side and by depth. A track that is not seen keeps its id for `max_age`, and where pictures
+    come more slowly than that, up to 1.5 s apart, from each to the next. The result holds hands of this
+    picture only: none is invented for a track that was missed.
 
     Two thresholds. A hand that scores less than `min_score` begins no track, but may go on with one, near
     where that is expected: a hand that was plainly there a moment ago needs less to be believed (the idea of
@@ -67,12 +73,13 @@ class Tracker:
 
     Smoothing. The One Euro filter on the wrist's direction and log depth, on root-relative joints and
     vertices, each point by its own speed, and on the difference between `joints_2d` and the projection of
-    `joints_3d`: so the smoothed 3D joints still project onto the smoothed 2D ones. Boxes and scores are left
-    as they are. Stamps may be uneven.
+    `joints_3d`: so the smoothed 3D joints still project onto the smoothed 2D ones. A 2D joint whose 3D joint
+    is next to the camera or outside what the lens sees stays where it was found. Boxes and scores are left as
+    they are. Stamps may be uneven.
 
     Attributes:
         smoothing: 0 (off) to 1 (strong); may change at any time.
-        max_age: seconds after which a track that is not seen is forgotten.
+        max_age: seconds after which a track that is not seen is forgotten; later where pictures are rarer.
         min_hits: pictures that must show a hand before it appears in results.
         min_score: what a hand must score to begin a track; may change at any time.
     """
@@ -111,8 +118,9 @@ class Tracker:
             raise ValueError(f"the stamp must be finite, got {stamp}")
         if stamp < self._stamp:
             self.reset()
+        max_age = max(self.max_age, min(_PATIENCE, _MISSABLE * (stamp - self._stamp)))
         self._stamp = stamp
-        self._prepare(hands, stamp)
+        self._prepare(hands, stamp, max_age)
 
         tracks = self._tracks
         hands, rows, columns = self._assigned(hands, stamp)
@@ -145,11 +153,11 @@ class Tracker:
         self._stamp, self._next_id = float(state["stamp"]), int(state["next_id"])
         self._lens = np.array(state["lens"])
 
-    def _prepare(self, hands: Hands, stamp: float) -> None:
+    def _prepare(self, hands: Hands, stamp: float, max_age: float) -> None:
         """Forget what is too old and what another camera or mesh makes useless."""
         tracks = self._tracks
         if len(tracks.ids):
-            young = stamp - tracks.seen <= self.max_age
+            young = stamp - tracks.seen <= max_age
             if not young.all():
                 self._tracks = tracks = tracks.select(young)
         lens = _lens(hands.camera)
@@ -243,14 +251,17 @@ class Tracker:
 
         joints_3d = (shape + root[:, None]).astype(np.float32)
         size = _sizes(hands)
-        offset = (hands.joints_2d - hands.camera.project(hands.joints_3d)) / size[:, None, None]
+        projected, believable = pictured(hands.joints_3d, hands.camera)
+        # NaN begins anew: a difference from what is not to be believed says nothing about the next picture's.
+        offset = np.where(believable[..., None], hands.joints_2d - projected, np.nan) / size[:, None, None]
         offset, offset_rate = one_euro(offset, old.offset, old.offset_rate, dt, cutoff, eager * _BETA_OFFSET)
         joints_2d = hands.joints_2d
         if cutoff < np.inf or wrong.any():
-            moved = hands.camera.project(joints_3d) + offset * size[:, None, None]
-            # A joint behind the camera has no projection. Unsmoothed, only shapes of other pictures move.
-            there = np.isfinite(moved) & (wrong[:, None, None] | (cutoff < np.inf))
-            joints_2d = np.where(there, moved, hands.joints_2d).astype(np.float32)
+            moved, there = pictured(joints_3d, hands.camera)
+            # Unsmoothed, only shapes of other pictures move.
+            there &= believable & (wrong[:, None] | (cutoff < np.inf))
+            moved = moved + offset * size[:, None, None]
+            joints_2d = np.where(there[..., None], moved, hands.joints_2d).astype(np.float32)
         tracks = _Tracks(
             ids=old.ids, hits=old.hits + 1, seen=np.full(len(hands), stamp), side=side, vote=vote,
             joints=hands.joints_2d.astype(np.float64), velocity=known, size=size, depth=np.log(depth),

@@ -103,6 +103,43 @@ def test_a_hand_that_comes_back_later_is_a_new_one():
     assert tracker(hands_at([HERE], [1]), 0.51).ids.tolist() == [1]
 
 
+@pytest.mark.parametrize("seconds", [0.6, 1.0, 1.4])
+@pytest.mark.parametrize("smoothing", [0.0, 0.5, 1.0])
+def test_slow_pictures_keep_ids_and_the_hand_where_it_is(seconds, smoothing):
+    tracker = Tracker(smoothing=smoothing)
+    for i in range(12):
+        stamp = seconds * (i + (0.15 if i % 2 else 0) * (seconds < 1.4))
+        place = np.add(HERE, (0.02 * i, 0, 0))
+        hands = hands_at([place], [1])
+        seen = tracker(hands, stamp)
+        assert seen.ids.tolist() == [0], f"picture {i}"
+        # Strong smoothing may hold a hand back by a part of what it moved.
+        np.testing.assert_allclose(seen.root_translation[0], place, atol=0.02 * smoothing + 1e-6)
+        np.testing.assert_allclose(seen.joints_2d, CAMERA.project(seen.joints_3d), atol=0.01)
+
+
+def test_a_slow_picture_that_misses_a_hand_ends_its_track():
+    tracker = Tracker()
+    tracker(hands_at([HERE], [1]), 0.0)
+    assert tracker(hands_at([HERE], [1]), 1.0).ids.tolist() == [0]
+    tracker(nobody(), 2.0)
+    assert tracker(hands_at([HERE], [1]), 3.0).ids.tolist() == [1]
+
+
+def test_a_pause_without_pictures_ends_tracks():
+    tracker = Tracker()
+    for stamp in (0.0, 0.03):
+        tracker(hands_at([HERE], [1]), stamp)
+    assert tracker(hands_at([HERE], [1]), 1.6).ids.tolist() == [1]
+
+
+def test_slow_pictures_go_on_after_a_stop():
+    first, second = Tracker(), Tracker()
+    first(hands_at([HERE], [1]), 10.0)
+    second.restore(first.state())
+    assert second(hands_at([HERE], [1]), 11.0).ids.tolist() == [0]
+
+
 def test_a_hand_far_from_any_other_is_a_new_one():
     tracker = Tracker()
     tracker(hands_at([HERE], [1]), 0.0)
@@ -370,6 +407,31 @@ def test_the_parts_of_a_smoothed_hand_agree():
         np.testing.assert_allclose(seen.joints_3d[:, 0], seen.root_translation, atol=0.004)
         expected = seen.camera.project(seen.joints_3d) + np.array([4, 3])
         np.testing.assert_allclose(seen.joints_2d, expected, atol=0.5)
+
+
+LENS = Camera(np.array([[520, 0, 319.5], [0, 520, 239.5], [0, 0, 1.0]]), 640, 480, (-0.4, 0.2, 0, 0, -0.06))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("where", ["beyond the lens's fold", "next to the camera", "behind the camera"])
+def test_a_2d_joint_whose_3d_joint_says_nothing_of_the_picture_stays_where_it_was_found(where, smoothing):
+    rng = np.random.default_rng(0)
+    camera = LENS if "lens" in where else CAMERA
+    tracker = Tracker(smoothing=smoothing)
+    for i in range(40):
+        raw = hands_at([HERE], [1], noise=0.002, depth_noise=0.02, rng=rng, camera=camera)
+        x, y, z = raw.joints_3d[0, 8].copy()
+        lost = 5 <= i < 15
+        if lost:
+            far = {"beyond the lens's fold": (1.6 * z, y, z), "next to the camera": (x, y, 0.004)}
+            raw.joints_3d[0, 8] = far.get(where, (x, y, -0.1))
+        seen = tracker(raw, i / FPS)
+        off = np.linalg.norm(seen.joints_2d - raw.joints_2d, axis=-1)[0]
+        assert np.delete(off, 8).max() < 15, f"picture {i}"
+        if lost:
+            assert off[8] == 0, f"picture {i}"
+        elif not 15 <= i < 30:  # the 3D joint takes its time to come back
+            assert off[8] < 15, f"picture {i}"
 
 
 def test_uneven_stamps():
