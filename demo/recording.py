@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
@@ -14,6 +13,7 @@ from handos_ros.files.bags_reading import Topic
 from handos_ros.files.bags_writing import BagWriter
 from handos_ros.files.image_messages import decode_image
 from handos_ros.files.rosmsg import HAND_ARRAY, typestore
+from handos_ros.files.videos import VideoOutput
 from handos_ros.hands import LEFT
 
 _FOREVER = QosTime(2147483647, 4294967295)
@@ -44,7 +44,7 @@ class Recording:
         definition, _ = typestore().generate_msgdef(HAND_ARRAY)
         self._hands = Topic("/handos/hands", HAND_ARRAY, ("ros2msg", definition), (_QOS,))
         self._partial_video = self.video.with_name(".overlay.part.mp4")
-        self._video: cv2.VideoWriter | None = None
+        self._video: VideoOutput | None = None
         self._frames = 0
         self._sent: dict[int, tuple[int, float]] = {}
         self._latencies: list[float] = []
@@ -71,15 +71,17 @@ class Recording:
         self._writer.write(self._hands, stamp, data)
 
     def overlaid(self, stamp: int, message: Any) -> None:
-        """An overlay came in; it is shown until the next one, so that the video keeps its length."""
+        """An overlay came in; it is shown until the next one, so that the video keeps its length.
+
+        Raises:
+            DataError: if the video cannot be written.
+        """
         if stamp not in self._sent:
             return
-        picture = cv2.cvtColor(decode_image(message), cv2.COLOR_RGB2BGR)
+        picture = decode_image(message)
         if self._video is None:
-            size = (picture.shape[1], picture.shape[0])
-            self._video = cv2.VideoWriter(
-                str(self._partial_video), cv2.VideoWriter_fourcc(*"mp4v"), self._rate, size
-            )
+            height, width = picture.shape[:2]
+            self._video = VideoOutput(self._partial_video, self._rate, width, height, name=self.video)
         number, _ = self._sent[stamp]
         while self._frames <= number:
             self._video.write(picture)
@@ -91,15 +93,22 @@ class Recording:
         return bool(self._sent) and self._frames == len(self._sent)
 
     def finish(self) -> None:
-        """Give the files their names."""
+        """Give the files their names.
+
+        Raises:
+            DataError: if the video lacks pictures, as on a full disk.
+        """
         if self._latencies:
             self._writer.finish({})
         else:
             self._writer.abandon()
         if self._video is not None:
-            self._video.release()
-            os.replace(self._partial_video, self.video)
-            self._video = None
+            video, self._video = self._video, None
+            try:
+                video.close()
+                os.replace(self._partial_video, self.video)
+            finally:
+                self._partial_video.unlink(missing_ok=True)
 
     def summary(self) -> list[str]:
         """A few lines for people."""

@@ -19,6 +19,7 @@ from clip import CAMERA, RATE, hands_clip
 from handos_ros.errors import DataError
 from handos_ros.files.bags_reading import BagReader
 from handos_ros.files.bags_topics import cameras, choose, colour_topics
+from handos_ros.files.videos import VideoFile
 from handos_ros.hands import Camera
 
 IMAGE, INFO = "image_raw", "camera_info"
@@ -63,23 +64,24 @@ def open_source(path: Path | None) -> Source:
 def _open_video(path: Path) -> Source:
     # OpenCV reports what it cannot open on stderr, in its own words, besides.
     with _QuietOpenCV():
-        video = cv2.VideoCapture(str(path))
-        opened, frame = video.read()
-    if not opened:
+        try:
+            video = VideoFile(path)
+            first = video.read()
+        except DataError:
+            first = None
+    if first is None:
         raise DataError(
             f"{path}: neither a video that OpenCV can read nor a ROS 2 bag (a folder, .mcap or .db3)"
         )
-    rate = video.get(cv2.CAP_PROP_FPS)
-    rate = rate if np.isfinite(rate) and 0 < rate <= 1000 else 25.0
 
     def frames() -> Iterator[NDArray[np.uint8]]:
-        picture, more = frame, True
-        while more:
-            yield cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-            more, picture = video.read()
-        video.release()
+        frame = first
+        while frame is not None:
+            yield frame.image
+            frame = video.read()
+        video.close()
 
-    return Source(str(path), False, rate, _timed(frames(), rate, None))
+    return Source(str(path), False, video.rate, _timed(frames(), video.rate, None))
 
 
 def _open_bag(path: Path) -> Source:

@@ -280,7 +280,7 @@ class _Results:
         if self._video is None:
             height, width = overlay.shape[:2]
             self._video = VideoOutput(self._partial, self._rate, width, height, name=video)
-        due = int(time * self._rate) + 1 if self._live else self._frames + 1
+        due = int(time * self._video.rate) + 1 if self._live else self._frames + 1
         while self._frames < due:
             self._video.write(overlay)
             self._frames += 1

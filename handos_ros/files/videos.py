@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from dataclasses import dataclass
+from fractions import Fraction
 from glob import glob
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +21,9 @@ from handos_ros.errors import DataError
 from handos_ros.files.atomic import DiskFullError
 
 _USUAL_RATE = 30.0
+# For webm of browsers and some wmv OpenCV says 1000, which only means that their stamps are in ms.
+_MOST_BELIEVED, _MOST_MEASURED = 480.0, 1000.0
+_FRAMES_FOR_RATE = 60
 # The index at the end of a video file and the results' last lines need some room, too.
 _LEAST_FREE_BYTES = 4 << 20
 
@@ -45,7 +49,7 @@ class Source(Protocol):
     rate: float
     """Frames per second."""
     rate_is_known: bool
-    """Whether the file or camera told the rate."""
+    """Whether the file, or the stamps in it, or the camera told the rate."""
     count: int | None
     """How many frames there are, by the file's own word; None where it does not say."""
 
@@ -73,9 +77,12 @@ class VideoFile:
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
             raise DataError(f"{path}: no video that OpenCV reads, or one that was cut off before its end")
-        self.rate, self.rate_is_known = _rate(self._capture)
-        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.count = int(count) if math.isfinite(count) and 0 < count < 1e9 else None
+        told, count = _told(self._capture, cv2.CAP_PROP_FPS), _told(self._capture, cv2.CAP_PROP_FRAME_COUNT)
+        rate = told if told is not None and told <= _MOST_BELIEVED else _measured_rate(path)
+        self.rate, self.rate_is_known = rate or _USUAL_RATE, rate is not None
+        self.count = int(count) if count is not None and count < 1e9 else None
+        if self.count is not None and told is not None and rate != told:
+            self.count = round(self.count / told * self.rate)  # OpenCV's was the duration times its rate
         self._number = 0
         self._start: float | None = None
         self._time = -1.0
@@ -123,7 +130,9 @@ class LiveCamera:
             found = ", ".join(camera_devices())
             hint = f"there are {found}: is it in use, or not yours to read?" if found else "none was found"
             raise DataError(f"camera {number} cannot be opened; {hint}")
-        self.rate, self.rate_is_known = _rate(self._capture)
+        rate = _told(self._capture, cv2.CAP_PROP_FPS)
+        self.rate_is_known = rate is not None and rate <= _MOST_BELIEVED
+        self.rate = rate if rate is not None and self.rate_is_known else _USUAL_RATE
         self._newest: NDArray[np.uint8] | None = None
         self._stamp = self._start = 0.0
         self._count = 0
@@ -161,11 +170,38 @@ class LiveCamera:
                 self._arrival.notify_all()
 
 
-def _rate(capture: cv2.VideoCapture) -> tuple[float, bool]:
-    """Frames per second, and whether the source told them."""
-    rate = capture.get(cv2.CAP_PROP_FPS)
-    known = math.isfinite(rate) and 0 < rate <= 1000
-    return (rate if known else _USUAL_RATE), known
+def _told(capture: cv2.VideoCapture, what: int) -> float | None:
+    """A property that is a number above 0, None where it is none."""
+    value = capture.get(what)
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def _measured_rate(path: str | Path) -> float | None:
+    """Frames per second by the stamps of the first ones, None where these tell nothing."""
+    capture = cv2.VideoCapture(str(path))
+    stamps = []
+    while len(stamps) < _FRAMES_FOR_RATE and capture.grab():
+        stamps.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+    capture.release()
+    seconds = stamps[-1] - stamps[0] if stamps else 0.0
+    if not (math.isfinite(seconds) and seconds > 0):
+        return None
+    rate = (len(stamps) - 1) / seconds
+    return rate if rate <= _MOST_MEASURED else None
+
+
+def _writable_rate(rate: float) -> float:
+    """The nearest rate that OpenCV can give an mp4 file.
+
+    It makes a fraction of the rate's first three decimals, and MPEG-4 takes no numerator above 65535: where
+    three are too many for that, two or one tell the rate well enough.
+    """
+    for decimals in (3, 2, 1):
+        scale = 10**decimals
+        nearest = Fraction(round(rate * scale), scale)
+        if nearest.numerator <= 65535:
+            return float(nearest)
+    return float(round(rate))
 
 
 def camera_devices() -> list[str]:
@@ -178,9 +214,12 @@ class VideoOutput:
 
     Args:
         path: ends in `.mp4`; see `whole` for a name that is safe to write under.
-        rate: frames per second.
+        rate: frames per second that are wanted.
         width, height: px; an odd one loses its last column or row, which mp4 cannot hold.
         name: the file's final name, for messages.
+
+    Attributes:
+        rate: what the file has: the nearest that OpenCV can write, less than one in 1000 off.
 
     Raises:
         DataError: if the file cannot be opened.
@@ -189,7 +228,8 @@ class VideoOutput:
     def __init__(self, path: Path, rate: float, width: int, height: int, *, name: Path) -> None:
         self._path, self._name = path, name
         self._written = 0
-        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, (width, height))
+        self.rate = _writable_rate(rate)
+        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), self.rate, (width, height))
         if not self._writer.isOpened():
             raise DataError(f"{name}: OpenCV cannot write a {width}x{height} mp4 video at {rate:g} frames/s")
 

@@ -178,6 +178,51 @@ def test_a_file_s_frames(tmp_path: Path) -> None:
     file.close()
 
 
+@pytest.mark.parametrize("rate", [0.5, 23.976, 30000 / 1001, 65.5361, 119.885, 239.813, 479.9797])
+def test_a_rate_that_is_not_round_can_be_written(tmp_path: Path, rate: float) -> None:
+    """Slow motion of phones has such rates; MPEG-4 takes not every one."""
+    name, count = tmp_path / "a.mp4", 500
+    output = VideoOutput(name, rate, 64, 48, name=name)
+    for _ in range(count):
+        output.write(np.zeros((48, 64, 3), np.uint8))
+    output.close()
+    file = VideoFile(name)
+    assert file.rate == pytest.approx(output.rate) and file.rate == pytest.approx(rate, rel=1e-3)
+    while frame := file.read():
+        last = frame
+    assert last.number == count - 1 and last.time == pytest.approx((count - 1) / rate, abs=1.0 / rate)
+    file.close()
+
+
+def mkv(path: Path, gap_ns: int | None, gaps: int = 29) -> Path:
+    """A video of 30 frames per second that says it has one every `gap_ns`, or (None) says nothing of it."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 30, (64, 48))
+    for _ in range(gaps + 1):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    data = path.read_bytes()
+    duration = b"\x23\xe3\x83\x84"  # DefaultDuration, of 4 bytes
+    assert data.count(duration) == 1
+    place = data.index(duration)
+    said = b"\xec\x86" + bytes(6) if gap_ns is None else duration + gap_ns.to_bytes(4, "big")
+    path.write_bytes(data[:place] + said + data[place + 8 :])
+    return path
+
+
+@pytest.mark.parametrize("gap_ns", [1_000_000, 33_333_333, None])
+def test_a_rate_that_no_camera_has_is_taken_from_the_stamps(tmp_path: Path, gap_ns: int | None) -> None:
+    """Browsers' recordings say 1000 frames/s; 30 of them would flash by in no time."""
+    file = VideoFile(mkv(tmp_path / "a.mkv", gap_ns))
+    assert file.rate_is_known and file.rate == pytest.approx(30, rel=2e-3) and file.count == 30
+    file.close()
+
+
+def test_a_rate_that_not_even_stamps_tell_is_the_usual_one(tmp_path: Path) -> None:
+    file = VideoFile(mkv(tmp_path / "a.mkv", 1_000_000, gaps=0))
+    assert (file.rate, file.rate_is_known) == (30, False)
+    file.close()
+
+
 def test_a_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = VideoOutput(tmp_path / "part.mp4", 20, 64, 48, name=tmp_path / "a.mp4")
     usage = videos.shutil.disk_usage(tmp_path)
