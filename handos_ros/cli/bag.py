@@ -151,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
     replaced = [place for output in outputs for place in (output, partial_path(output))]
     _check_inputs_stay(args.bags, replaced + [path for path in (scratch, args.table) if path is not None])
     tasks = [BagTask(bag, output) for bag, output in zip(args.bags, outputs, strict=True)]
-    if scratch is not None and scratch.exists() and not (args.resume or args.overwrite):
+    if scratch is not None and os.path.lexists(scratch) and not (args.resume or args.overwrite):
         raise DataError(
             f"{scratch}: is left of an earlier run; go on with it with --resume, "
             "or begin anew with --overwrite"
@@ -326,7 +326,7 @@ def _total(args: argparse.Namespace, tasks: list[BagTask]) -> int | None:
     total = 0
     try:
         for task in tasks:
-            if task.source.is_file():
+            if os.path.isfile(task.source):
                 return None
             topics = BagReader(task.source).topics
             asked = [full_name(name, topics) for name in args.topic]
@@ -341,7 +341,7 @@ def _total(args: argparse.Namespace, tasks: list[BagTask]) -> int | None:
 
 @contextmanager
 def _stoppable() -> Iterator[list[int]]:
-    """A list that is empty until Ctrl-C or SIGTERM; the second of them interrupts at once."""
+    """A list that is empty until Ctrl-C, SIGTERM or the terminal's end; the second interrupts at once."""
     asked: list[int] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -349,7 +349,10 @@ def _stoppable() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         asked.append(number)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield asked
     finally:

@@ -13,6 +13,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -93,15 +94,18 @@ def run_processes(
     jobs = min(jobs, len(tasks))
     threads = threads or max(1, cpu_count() // jobs)
     context = multiprocessing.get_context("spawn")
-    stopping, done = context.Event(), context.Value("q", 0)
+    with _deaf_to_hangup():
+        stopping, done = context.Event(), context.Value("q", 0)
     counted = 0
     pool = ProcessPoolExecutor(
         jobs, context, initializer=_start_process, initargs=(load, threads, stopping, done)
     )
     try:
-        waiting: dict[Future[Outcome], int] = {
-            pool.submit(_run_in_process, number, task, options): number for number, task in enumerate(tasks)
-        }
+        with _deaf_to_hangup():
+            waiting: dict[Future[Outcome], int] = {
+                pool.submit(_run_in_process, number, task, options): number
+                for number, task in enumerate(tasks)
+            }
         while waiting:
             finished, _ = wait(waiting, timeout=_TICK, return_when=FIRST_COMPLETED)
             count = int(done.value)
@@ -212,6 +216,19 @@ def _outcome(
         )
     except HandosError as error:
         return Outcome(number, None, str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return Outcome(number, None, f"{task.source}: {where}{error.strerror or error}")
+
+
+@contextmanager
+def _deaf_to_hangup() -> Iterator[None]:
+    """Processes that are started here do not end with the terminal; their parent decides what that means."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Process:

@@ -76,8 +76,9 @@ class BagReader:
     damage: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._metadata = self._read_metadata()
-        self.files = self._list_files()
+        with _naming(self.path):
+            self._metadata = self._read_metadata()
+            self.files = self._list_files()
         if not self.files:
             raise DataError(f"{self.path}: no bag: it holds no .mcap and no .db3 file")
 
@@ -118,13 +119,15 @@ class BagReader:
         mode = str(self._metadata.get("compression_mode") or "none").lower()
         if self.files[0].suffix == ".zstd":
             return "file"
-        if mode == "none" and self.storage == "mcap" and mcap_chunk_compression(self.files[0]):
-            return "storage"
+        with _naming(self.files[0]):
+            if mode == "none" and self.storage == "mcap" and mcap_chunk_compression(self.files[0]):
+                return "storage"
         return mode
 
     def fingerprint(self) -> list[list[Any]]:
         """The bag's files and their sizes: what must be the same for a run to go on where it stopped."""
-        return [[file.name, file.stat().st_size] for file in self.files]
+        with _naming(self.path):
+            return [[file.name, file.stat().st_size] for file in self.files]
 
     def _read_metadata(self) -> dict[str, Any]:
         if not self.path.exists():
@@ -168,25 +171,21 @@ class BagReader:
 
     def _messages_of(self, file: Path, wanted: frozenset[str]) -> Iterator[Message]:
         """One file's messages; what is broken is noted, and reading ends or goes around it."""
-        try:
-            with _unpacked(file) as plain:
-                if plain.complaint:
-                    self._note(f"{file.name}: {plain.complaint}")
-                whole = self._messages_of_whole(plain.path, wanted)
-                try:
-                    opened = next(whole, None)
-                except _Unreadable as error:
-                    yield from self._messages_of_broken(file, plain.path, wanted, str(error))
-                    return
-                try:
-                    if opened is not None:
-                        yield opened
-                        yield from whole
-                except _Unreadable as error:
-                    self._note(f"{file.name} is damaged: {error}; the rest of it was left out")
-        except OSError as error:
-            where = error.filename or file
-            raise DataError(f"{where}: cannot be read or unpacked: {error.strerror or error}") from None
+        with _naming(file), _unpacked(file) as plain:
+            if plain.complaint:
+                self._note(f"{file.name}: {plain.complaint}")
+            whole = self._messages_of_whole(plain.path, wanted)
+            try:
+                opened = next(whole, None)
+            except _Unreadable as error:
+                yield from self._messages_of_broken(file, plain.path, wanted, str(error))
+                return
+            try:
+                if opened is not None:
+                    yield opened
+                    yield from whole
+            except _Unreadable as error:
+                self._note(f"{file.name} is damaged: {error}; the rest of it was left out")
 
     def _messages_of_whole(self, file: Path, wanted: frozenset[str]) -> Iterator[Message]:
         """As rosbags reads them; `_Unreadable` where it cannot."""
@@ -230,7 +229,7 @@ class BagReader:
         """Topics and counts from the files themselves, where there is no metadata."""
         counts: dict[str, tuple[str, int | None]] = {}
         for file in self.files:
-            with _unpacked(file) as plain:
+            with _naming(file), _unpacked(file) as plain:
                 try:
                     with Reader(plain.path) as reader:
                         for c in reader.connections:
@@ -250,6 +249,16 @@ class BagReader:
 
 class _Unreadable(Exception):
     """rosbags could not go on."""
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """The system's refusals, as an error that names the file."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        raise DataError(f"{where}: cannot be read or unpacked: {error.strerror or error}") from None
 
 
 class _Plain(NamedTuple):

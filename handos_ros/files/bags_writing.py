@@ -93,7 +93,7 @@ class BagWriter:
         self._connections: dict[tuple[str, str], Connection] = {}
         self._bytes = 0
         check_output(final, overwrite=overwrite, resume=resume)
-        with self._naming():
+        with _naming(self.final):
             self._begin(resume)
 
     @property
@@ -107,7 +107,7 @@ class BagWriter:
         Raises:
             DataError: if the disk is full or fails, or if nobody knows what the message is made of.
         """
-        with self._naming():
+        with _naming(self.final):
             self._writer().write(self._connection(topic), stamp, data)
         self._bytes += len(data)
 
@@ -117,7 +117,7 @@ class BagWriter:
         Raises:
             DataError: if the disk is full or fails; what the last checkpoint left stays.
         """
-        with self._naming():
+        with _naming(self.final):
             self._finish_part()
             buffer = io.BytesIO()
             np.savez(buffer, **dict[str, Any](arrays or {}))
@@ -133,7 +133,7 @@ class BagWriter:
     def finish(self, state: Mapping[str, Any]) -> None:
         """The bag is whole: give it its name."""
         self.checkpoint(state)
-        with self._naming():
+        with _naming(self.final):
             shutil.rmtree(self.folder / _NOTES)
             if self.final.exists():
                 # The old bag goes when the new one is whole, not before.
@@ -141,7 +141,7 @@ class BagWriter:
                 shutil.rmtree(old, ignore_errors=True)  # left where somebody's system stopped in between
                 os.replace(self.final, old)
                 os.replace(self.folder, self.final)
-                shutil.rmtree(old)
+                _remove(old)
             else:
                 os.replace(self.folder, self.final)
             self._lock.close()
@@ -237,15 +237,6 @@ class BagWriter:
         text = yaml.safe_dump({"rosbag2_bagfile_information": info}, sort_keys=False)
         _replace(self.folder / "metadata.yaml", text.encode())
 
-    @contextmanager
-    def _naming(self) -> Iterator[None]:
-        """The system's refusals, as an error that names the output."""
-        try:
-            yield
-        except (OSError, sqlite3.Error, WriterError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise DataError(f"{self.final}: cannot be written: {reason}") from error
-
 
 def check_output(final: Path, *, overwrite: bool, resume: bool) -> None:
     """Say no before the work begins.
@@ -257,16 +248,21 @@ def check_output(final: Path, *, overwrite: bool, resume: bool) -> None:
     if final.suffix in (".mcap", ".db3"):
         raise DataError(f"{final}: the output is a folder with files in it; leave out {final.suffix}")
     partial = partial_path(final)
-    if overwrite:
-        if final.exists() and not (final / "metadata.yaml").exists():
-            raise DataError(f"{final}: is there and is no bag, so it is not replaced; choose another output")
-    elif os.path.lexists(final):
-        raise DataError(f"{final}: is there already; choose another output, or replace it with --overwrite")
-    elif partial.exists() and not resume:
-        raise DataError(
-            f"{partial}: is left of an earlier run; go on with it with --resume, "
-            "or begin anew with --overwrite"
-        )
+    with _naming(final):
+        if overwrite:
+            if final.exists() and not (final / "metadata.yaml").exists():
+                raise DataError(
+                    f"{final}: is there and is no bag, so it is not replaced; choose another output"
+                )
+        elif os.path.lexists(final):
+            raise DataError(
+                f"{final}: is there already; choose another output, or replace it with --overwrite"
+            )
+        elif partial.exists() and not resume:
+            raise DataError(
+                f"{partial}: is left of an earlier run; go on with it with --resume, "
+                "or begin anew with --overwrite"
+            )
 
 
 def merged_metadata(infos: Sequence[Mapping[str, Any]], custom_data: Mapping[str, str]) -> dict[str, Any]:
@@ -296,6 +292,16 @@ def merged_metadata(infos: Sequence[Mapping[str, Any]], custom_data: Mapping[str
     }
 
 
+@contextmanager
+def _naming(final: Path) -> Iterator[None]:
+    """The system's refusals, as an error that names the output."""
+    try:
+        yield
+    except (OSError, sqlite3.Error, WriterError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"{final}: cannot be written: {reason}") from error
+
+
 def _start(info: Mapping[str, Any]) -> int:
     return int(info["starting_time"]["nanoseconds_since_epoch"])
 
@@ -315,4 +321,4 @@ def _sync(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

@@ -147,6 +147,25 @@ def test_bad_input_is_named_and_the_rest_done(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["first", "second", "third"]
 
 
+def test_what_the_system_refuses_to_show_is_named_and_the_rest_done(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 300)
+    unreadable = tmp_path / "disk"
+    unreadable.mkdir()
+    (unreadable / "disk_0.mcap").symlink_to("/proc/self/mem")  # reads as a broken disk does
+    good = write_bag(tmp_path / "good")
+    result = bag(long, unreadable, good, "-o", tmp_path / "out", "--table", tmp_path / "hands.csv")
+    assert result.returncode == 1
+    assert f"{long}: " in result.stderr and "File name too long" in result.stderr
+    assert f"{unreadable / 'disk_0.mcap'}: cannot be read or unpacked: " in result.stderr
+    assert len([m for m in messages(tmp_path / "out" / "good") if m[0] == HANDS]) == 12
+
+    # A name that is as long as names may be leaves no room for .partial.
+    result = bag(good, "-o", tmp_path / ("y" * 250))
+    assert result.returncode == 1 and f"{tmp_path / ('y' * 250)}: cannot be written: File" in result.stderr
+    result = bag(good, "--table", tmp_path / ("y" * 246 + ".csv"))
+    assert result.returncode == 1 and "File name too long" in result.stderr
+
+
 def test_outputs_that_are_there(tmp_path: Path) -> None:
     source = write_bag(tmp_path / "in")
     assert bag(source, "-o", tmp_path / "out").returncode == 0
@@ -177,7 +196,7 @@ def interrupt(words: list[object], when: Path, number: int = signal.SIGINT) -> t
     return process.returncode, errors
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_and_resume(tmp_path: Path, number: int) -> None:
     source = write_bag(tmp_path / "in", default_messages(60), storage="sqlite3")
     assert bag(source, "-o", tmp_path / "whole").returncode == 0
@@ -293,6 +312,44 @@ def test_ctrl_c_reaches_every_job(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bag0", "bag1", "bag2"]
     assert len({tuple(t for t, _, _ in messages(tmp_path / "out" / f"bag{i}")) for i in range(3)}) == 1
+
+
+def test_a_terminal_that_goes_leaves_every_job_resumable(tmp_path: Path) -> None:
+    """Its end reaches all processes of the command, not the first alone."""
+    sources = [write_bag(tmp_path / f"bag{i}", default_messages(80)) for i in range(2)]
+    words = [*sources, "-o", tmp_path / "out", "--jobs", 2]
+    process = subprocess.Popen(
+        command(*words),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(HANDOS_TEST_DELAY="0.05"),
+        start_new_session=True,
+    )
+    partial = [tmp_path / "out" / f"bag{i}.partial" for i in range(2)]
+    deadline = time.monotonic() + 60
+    while not all(path.exists() for path in partial) and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGHUP)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "--resume" in errors and "Traceback" not in errors, errors
+    assert all(messages(path) for path in partial)
+
+
+def test_under_nohup_the_work_goes_on(tmp_path: Path) -> None:
+    source = write_bag(tmp_path / "in", default_messages(40))
+    process = subprocess.Popen(
+        ["nohup", *command(source, "-o", tmp_path / "out")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment(HANDOS_TEST_DELAY="0.05"),
+    )
+    while not (tmp_path / "out.partial").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 0 and (tmp_path / "out").exists()
 
 
 def test_a_ray_cluster(tmp_path: Path) -> None:
