@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
+from io import TextIOWrapper
 from types import FrameType
 
 from handos_ros import __version__
@@ -57,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever is asked to end, or loses the terminal, leaves whole files, as after Ctrl-C.
         for number in set(signals_to_end()) - {signal.SIGINT}:
             signal.signal(number, _interrupt)
+    if isinstance(sys.stdout, TextIOWrapper):
+        # File names may hold what the terminal's encoding does not; standard error is like that by itself.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         module = import_module(f"handos_ros.cli.{command}")
         parser = argparse.ArgumentParser(

@@ -198,12 +198,12 @@ class _Work:
     ) -> NDArray[np.uint8] | None:
         """In the writer's thread: draw and write."""
         from handos_ros.drawing.overlay import draw_hands
-        from handos_ros.files.results import hands_to_dict
+        from handos_ros.files.results import hands_to_dict, readable
 
-        record = {"image": self._name, "frame": frame.number, "time": round(frame.time, 6)}
+        record = {"image": readable(self._name), "frame": frame.number, "time": round(frame.time, 6)}
         record |= hands_to_dict(self._name, hands, self._pipeline.model_id)
         if error is not None:
-            record["error"] = error
+            record["error"] = readable(error)
         overlay = draw_hands(frame.image, hands, self._pipeline.hand_model) if self._draw else None
         results.write(record, overlay, frame.time)
         return overlay

@@ -37,13 +37,18 @@ def hands_to_dict(image: str, hands: Hands, model: str) -> dict[str, Any]:
         "root_translation": _numbers(hands.root_translation, _METRES),
     }
     return {
-        "image": image,
+        "image": readable(image),
         "width": camera.width,
         "height": camera.height,
         "camera": {"k": camera.k.tolist(), "source": camera.source.name.lower()},
         "model": model,
         "hands": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
     }
+
+
+def readable(name: str | Path) -> str:
+    """A file's name as text that UTF-8 can hold: what is none, as in old Latin-1 names, becomes a mark."""
+    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def dump_json(result: dict[str, Any]) -> str:
@@ -74,7 +79,7 @@ def write_npz(
     with whole(path, overwrite=overwrite) as partial, partial.open("wb") as file:
         np.savez_compressed(
             file,
-            image=np.array(image),
+            image=np.array(readable(image)),
             model=np.array(model),
             joint_names=np.array(JOINT_NAMES),
             faces=hand_model.faces,
@@ -103,7 +108,7 @@ def write_obj(
     Raises:
         DataError: see `whole`.
     """
-    lines = [f"# {comment}", "# metres; x right, y down, z away from the camera"]
+    lines = [f"# {readable(comment)}", "# metres; x right, y down, z away from the camera"]
     lines += [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in vertices.tolist()]
     lines += [f"f {a} {b} {c}" for a, b, c in (faces + 1).tolist()]
     with whole(path, overwrite=overwrite) as partial:

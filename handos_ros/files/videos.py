@@ -74,6 +74,7 @@ class VideoFile:
             raise DataError(f"{path}: no such file")
         if os.path.isdir(path):
             raise DataError(f"{path} is a folder; `handos image` takes folders of pictures")
+        _check_name(path)
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
             raise DataError(f"{path}: no video that OpenCV reads, or one that was cut off before its end")
@@ -170,6 +171,16 @@ class LiveCamera:
                 self._arrival.notify_all()
 
 
+def _check_name(path: str | Path) -> None:
+    """Refuse names that OpenCV crashes on: Latin-1 ones out of old archives, for instance."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{path}: OpenCV takes no video whose name or folder is not UTF-8; rename it, as with convmv"
+        ) from None
+
+
 def _told(capture: cv2.VideoCapture, what: int) -> float | None:
     """A property that is a number above 0, None where it is none."""
     value = capture.get(what)
@@ -226,6 +237,7 @@ class VideoOutput:
     """
 
     def __init__(self, path: Path, rate: float, width: int, height: int, *, name: Path) -> None:
+        _check_name(name)
         self._path, self._name = path, name
         self._written = 0
         self.rate = _writable_rate(rate)

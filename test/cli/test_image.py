@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import struct
@@ -208,6 +209,25 @@ def test_the_output_folder_must_not_be_a_file(handos) -> None:
     save(handos.folder / "a.png", picture(*BOTH))
     result = handos("image", "a.png", "-o", "a.png")
     assert result.returncode == 1 and "a.png is a file" in result.stderr
+
+
+def test_names_that_are_not_utf_8(handos) -> None:
+    """As old archives hold them: the files get such names, too, the text in them is readable."""
+    names = ["a", os.fsdecode(b"caf\xe9"), "z"]
+    _, data = cv2.imencode(".png", picture(BOTH[0])[..., ::-1])
+    for name in names:
+        (handos.folder / f"{name}.png").write_bytes(data.tobytes())
+    (handos.folder / os.fsdecode(b"bad\xe9.png")).write_text("words")
+    out = os.fsdecode(b"r\xe9sultats")
+    result = handos("image", ".", "-o", out, "--obj", "--npz", "--overlay")
+    assert result.stdout.startswith("3 pictures, 3 hands, 1 failed") and r"r\udce9sultats" in result.stdout
+    assert result.returncode == 1 and r"error: bad\udce9.png: " in result.stderr
+    assert [read(handos.folder / out / f"{name}.json")["image"] for name in names] == [
+        "a.png", "caf\ufffd.png", "z.png",
+    ]  # fmt: skip
+    assert "caf\ufffd.png" in (handos.folder / out / f"{names[1]}_0_right.obj").read_text()
+    with np.load(handos.folder / out / f"{names[1]}.npz", allow_pickle=False) as arrays:
+        assert str(arrays["image"]) == "caf\ufffd.png"
 
 
 def test_a_full_disk_ends_the_work_and_leaves_no_halves(handos) -> None:

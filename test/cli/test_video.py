@@ -125,6 +125,20 @@ def test_of_a_file_that_was_cut_off_what_is_there_is_kept(handos) -> None:
     assert 5 < len(frames) < 25 and len(read_lines(handos.folder / "out/clip.jsonl")) == len(frames)
 
 
+@pytest.mark.parametrize(
+    ("name", "out"), [(b"caf\xe9.mp4", b"out"), (b"r\xe9/a.mp4", b"out"), (b"a.mp4", b"\xe9t\xe9")]
+)
+def test_names_that_are_not_utf_8(handos, name: bytes, out: bytes) -> None:
+    """OpenCV crashes on those."""
+    path = handos.folder / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    write_clip(handos.folder / "clip.mp4", count=3).rename(path)
+    result = handos("video", os.fsdecode(name), "-o", os.fsdecode(out))
+    assert result.returncode == 1
+    assert result.stderr.startswith("handos: error: ") and "udce9" in result.stderr.splitlines()[0]
+    assert "UTF-8" in result.stderr and "rename" in result.stderr
+
+
 @pytest.mark.parametrize("words", ["missing", "no video", "cut mp4", "folder"])
 def test_what_is_no_video_is_named(handos, words: str) -> None:
     path = handos.folder / "clip.mp4"
