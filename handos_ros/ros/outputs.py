@@ -84,13 +84,18 @@ class CameraOutputs:
         """
         if settings.publish_markers and self._markers.get_subscription_count():
             self._markers.publish(conversion.marker_array(self._marked(hands), header))
-        elif self._marked.shown and not settings.publish_markers:
+        elif self.marked and not settings.publish_markers:
             self.clear()
         if settings.publish_overlay and self._overlay.get_subscription_count():
             from handos_ros.drawing.overlay import draw_hands
 
             drawn = draw_hands(image, hands, self._hand_model, mesh=settings.publish_mesh)
             self._overlay.publish(self._message(drawn, header))
+
+    @property
+    def marked(self) -> bool:
+        """Whether viewers may show markers."""
+        return bool(self._marked.shown)
 
     def clear(self) -> None:
         """Delete all markers that viewers may show."""

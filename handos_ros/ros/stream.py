@@ -111,7 +111,10 @@ class CameraStream:
                 self._bad(f"internal error, please report it: {error!r}", traceback.format_exc())
 
     def look_after(self) -> Any:
-        """What is due once a second: follow the publishers, complain; gives the camera's DiagnosticStatus."""
+        """What is due once a second: follow the publishers, notice silence, complain.
+
+        Gives the camera's DiagnosticStatus.
+        """
         name = f"{self._node.get_fully_qualified_name().lstrip('/')}: {self._inputs.image_topic}"
         if not self._open:
             return None
@@ -120,8 +123,15 @@ class CameraStream:
         silence = self._inputs.silence(silent) if silent > SILENCE else ""
         if silence:
             self._complain("silence", silence)
+            self._forget_markers()
         self._explain_assumed()
         return camera_status(name, self._statistics, silence)
+
+    def _forget_markers(self) -> None:
+        """Hands that were seen before the camera stopped are not to be taken for hands that are there."""
+        with self._lock:
+            if self._open and self._outputs.marked:
+                self._outputs.clear()
 
     def _arrived(self, arrival: Arrival) -> None:
         self._statistics.count("received")

@@ -1,5 +1,8 @@
 """What the node shows: markers, overlay, several cameras, several nodes."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -8,11 +11,13 @@ pytest.importorskip(
     "handos_ros.msg", reason="needs this package built with colcon and its setup.bash sourced"
 )
 
+import rclpy
 from ros.rig import two_hands
 from sensor_msgs.msg import Image
 from visualization_msgs.msg import Marker, MarkerArray
 
 from handos_ros.msg import HandArray
+from standin import standin_pipeline
 
 NOTHING = np.zeros((240, 320, 3), np.uint8)
 
@@ -67,6 +72,21 @@ def test_markers_vanish_with_the_node(rig, ending):
     assert rig.spin_until(lambda: not _left(markers, None), 3)
 
 
+def test_markers_vanish_once_the_camera_stops(rig):
+    rig.start()
+    markers = rig.listen(MarkerArray, "/handos/markers")
+    images = rig.publisher(Image, "/image_raw")
+    rig.send(images, rig.image, markers)
+    rig.spin(1.5)
+    assert _left(markers, None)
+    assert rig.spin_until(lambda: not _left(markers, None), 5), rig.log
+    told = len(markers)
+    rig.spin(2.5)
+    assert len(markers) == told
+    rig.send(images, rig.image, markers)
+    assert _left(markers, None)
+
+
 def test_an_overlay_is_drawn_for_listeners_alone(rig):
     rig.start("--say-drawn")
     got = rig.listen(HandArray, "/handos/hands")
@@ -114,23 +134,42 @@ def test_two_nodes_side_by_side(rig):
     assert len(rig.send(images[1], rig.image, gots[1]).hands) == 2
 
 
-def test_wrists_on_tf(rig):
+@pytest.mark.parametrize("namespace, prefix", [("/", ""), ("/left_arm", "left_arm/"), ("/a/b", "a/b/")])
+@pytest.mark.parametrize("camera", ["", "cam"])
+def test_two_nodes_wrists_are_different_frames(rig, monkeypatch, namespace, prefix, camera):
+    sent = []
+    broadcaster = SimpleNamespace(sendTransform=sent.extend)
+    monkeypatch.setitem(sys.modules, "tf2_ros", SimpleNamespace(TransformBroadcaster=lambda _: broadcaster))
+    from handos_ros.ros.transforms import WristBroadcaster
+
+    node = rclpy.create_node("handos", namespace=namespace, context=rig.context)
+    WristBroadcaster(node, camera).send(standin_pipeline()(two_hands()), rig.header())
+    node.destroy_node()
+    camera = f"{camera}/" if camera else ""
+    names = [f"{prefix}handos/{camera}{side}_wrist" for side in ("left", "right")]
+    assert [transform.child_frame_id for transform in sent] == names
+
+
+@pytest.mark.parametrize("namespace", ["", "/left_arm"])
+def test_wrists_on_tf(rig, namespace):
     pytest.importorskip("tf2_ros", reason="needs tf2_ros, which PyPI does not have")
     from tf2_msgs.msg import TFMessage
 
-    rig.start(publish_tf=True, cameras=["cam"])
-    got = rig.listen(HandArray, "/handos/cam/hands")
+    name = f"{namespace}/handos"
+    rig.start(publish_tf=True, cameras=["cam"], ros=("-r", f"__ns:={namespace or '/'}"), wait=False)
+    got = rig.listen(HandArray, f"{name}/cam/hands")
     transforms = rig.listen(TFMessage, "/tf")
-    images = rig.publisher(Image, "/cam/image_raw")
+    images = rig.publisher(Image, f"{namespace}/cam/image_raw")
     rig.send(images, rig.image, got)
     assert rig.spin_until(lambda: transforms, 5)
     left, right = transforms[-1].transforms
-    assert left.child_frame_id == "handos/cam/left_wrist" and right.child_frame_id == "handos/cam/right_wrist"
+    assert left.child_frame_id == f"{name[1:]}/cam/left_wrist"
+    assert right.child_frame_id == f"{name[1:]}/cam/right_wrist"
     assert left.header.frame_id == "camera_optical"
     assert left.transform.translation.x > 0 > right.transform.translation.x
     for _ in range(3):  # nothing is left behind
-        assert rig.change("deactivate") and rig.change("cleanup")
-        assert rig.change("configure") and rig.change("activate")
+        for transition in ("deactivate", "cleanup", "configure", "activate"):
+            assert rig.change(transition, name)
     assert rig.spin_until(lambda: rig.node.count_publishers("/tf") == 1, 5)
 
 
