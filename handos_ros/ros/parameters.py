@@ -118,8 +118,8 @@ class Settings:
     )
     publish_tf: bool = _parameter(
         False,
-        "Broadcast the wrist of the best left and right hand as <node>/[<camera>/]left_wrist and "
-        "right_wrist, children of the camera's frame.",
+        "Broadcast the wrist of the best left and right hand as [<namespace>/]<node>/[<camera>/]left_wrist "
+        "and right_wrist, children of the camera's frame.",
         needs="tf2_ros",
     )
 

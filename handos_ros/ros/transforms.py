@@ -15,7 +15,8 @@ class WristBroadcaster:
     """Broadcasts the best left and the best right hand of each picture.
 
     Args:
-        node: on which to broadcast; its name comes first in the names of the frames.
+        node: on which to broadcast; its namespace and name come first in the names of the frames, so that
+            two arms' nodes have their own.
         camera: namespace of the camera, or empty.
     """
 
@@ -23,7 +24,8 @@ class WristBroadcaster:
         from tf2_ros import TransformBroadcaster
 
         self._node = node
-        self._prefix = "/".join(part for part in (node.get_name(), camera) if part)
+        name = node.get_fully_qualified_name().strip("/")
+        self._prefix = "/".join(part for part in (name, camera) if part)
         self._broadcaster = TransformBroadcaster(node)
 
     def send(self, hands: Hands, header: Header) -> None:
