@@ -48,7 +48,7 @@ def generate_launch_description() -> LaunchDescription:
 
 def _nodes(context: LaunchContext) -> list[Node]:
     values = {name: LaunchConfiguration(name).perform(context).strip() for name, _, _ in _ARGUMENTS}
-    nodes = [_handos(values)]
+    nodes = [_handos(values, context.launch_configurations.get("ros_namespace", ""))]
     if values["driver"]:
         nodes.append(_driver(values))
     if _is_true("rviz", values):
@@ -56,7 +56,8 @@ def _nodes(context: LaunchContext) -> list[Node]:
     return nodes
 
 
-def _handos(values: dict[str, str]) -> Node:
+def _handos(values: dict[str, str], outer: str) -> Node:
+    """The node; `outer` is the namespace that a launch file around this one pushed."""
     parameters: dict[str, object] = {"use_sim_time": _is_true("use_sim_time", values)}
     for argument, parameter in (
         ("transport", "image_transport"),
@@ -79,9 +80,17 @@ def _handos(values: dict[str, str]) -> Node:
         namespace=values["namespace"],
         parameters=[values["params"], parameters],
         remappings=_topics(values),
-        arguments=["--ros-args", "--log-level", f"handos:={values['log_level']}"],
+        arguments=["--ros-args", "--log-level", f"{_logger(values, outer)}:={values['log_level']}"],
         output="screen",
     )
+
+
+def _logger(values: dict[str, str], outer: str) -> str:
+    """The name of the node's logger: the node's own in full, with dots."""
+    namespace = values["namespace"]
+    if not namespace.startswith("/"):
+        namespace = f"{outer}/{namespace}"
+    return ".".join([*filter(None, namespace.split("/")), "handos"])
 
 
 def _driver(values: dict[str, str]) -> Node:

@@ -23,12 +23,16 @@ ARGUMENTS = {
     "rectified": "true",
     "weights": "/nowhere/weights",  # any will do: a node without weights stays and says so
 }
+QUIET = {**ARGUMENTS, "namespace": "/quiet/arm", "log_level": "fatal"}
 
 
 def generate_test_description():
     source = PythonLaunchDescriptionSource(str(FILE))
-    include = IncludeLaunchDescription(source, launch_arguments=list(ARGUMENTS.items()))
-    return LaunchDescription([include, launch_testing.actions.ReadyToTest()])
+    includes = [
+        IncludeLaunchDescription(source, launch_arguments=list(arguments.items()))
+        for arguments in ({**ARGUMENTS, "log_level": "info"}, QUIET)
+    ]
+    return LaunchDescription([*includes, launch_testing.actions.ReadyToTest()])
 
 
 class TestStarted(unittest.TestCase):
@@ -56,10 +60,17 @@ class TestStarted(unittest.TestCase):
 
     def test_missing_weights_are_named(self, proc_output):
         proc_output.assertWaitFor("/nowhere/weights", timeout=15)
-        time.sleep(0.1)
+        client = self.node.create_client(GetParameters, "/quiet/arm/handos/get_parameters")
+        self.assertTrue(client.wait_for_service(15), self.node.get_node_names_and_namespaces())
+        time.sleep(1.0)
 
 
 @launch_testing.post_shutdown_test()
 class TestEnded(unittest.TestCase):
     def test_exit_status_is_zero(self, proc_info):
         launch_testing.asserts.assertExitCodes(proc_info)
+
+    def test_a_log_level_counts_in_a_namespace(self, proc_output):
+        said = "".join(line.text.decode() for line in proc_output)
+        self.assertIn("[robot.handos]", said)
+        self.assertNotIn("[quiet.arm.handos]", said)

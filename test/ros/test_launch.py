@@ -1,9 +1,11 @@
 """The launch file and the file of parameters."""
 
+import runpy
 import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import yaml
@@ -37,6 +39,55 @@ def test_the_launch_file(tmp_path):
     env = {**environment(), "ROS_LOG_DIR": str(tmp_path)}
     result = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+class _Kept(SimpleNamespace):
+    """Stands for a class of ROS's launch system: keeps what it is made of."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(args=args, **kwargs)
+
+    def perform(self, context):
+        """As a LaunchConfiguration does."""
+        return context.launch_configurations[self.args[0]]
+
+
+def _launched(monkeypatch, **configurations):
+    """What the launch file makes of these, without a launch system."""
+    kept = (
+        ("launch", ("LaunchContext", "LaunchDescription")),
+        ("launch.actions", ("DeclareLaunchArgument", "OpaqueFunction")),
+        ("launch.substitutions", ("LaunchConfiguration",)),
+        ("launch_ros.actions", ("Node",)),
+    )
+    monkeypatch.setitem(sys.modules, "launch_ros", ModuleType("launch_ros"))
+    for module, names in kept:
+        stand_in = ModuleType(module)
+        vars(stand_in).update(dict.fromkeys(names, _Kept))
+        monkeypatch.setitem(sys.modules, module, stand_in)
+    content = runpy.run_path(str(ROOT / "launch" / "handos.launch.py"))
+    *arguments, function = content["generate_launch_description"]().args[0]
+    defaults = {argument.args[0]: argument.default_value for argument in arguments}
+    return function.function(SimpleNamespace(launch_configurations={**defaults, **configurations}))
+
+
+@pytest.mark.parametrize("level", ["info", "error"])
+@pytest.mark.parametrize(
+    "namespace, outer, full",
+    [
+        ("", "", ""),
+        ("arm", "", "/arm"),
+        ("left/arm", "/robot", "/robot/left/arm"),
+        ("/arm", "/robot", "/arm"),
+    ],
+)
+def test_the_log_level_is_the_nodes_in_whatever_namespace(rig, monkeypatch, namespace, outer, full, level):
+    pytest.importorskip("handos_ros.msg", reason="needs this package built with colcon and sourced")
+    (node,) = _launched(monkeypatch, namespace=namespace, log_level=level, ros_namespace=outer)
+    rig.start(ros=(*node.arguments, "-r", f"__ns:={full or '/'}"), wait=False)
+    assert rig.spin_until(lambda: rig.state(f"{full}/handos") == 3, 20), rig.log  # active
+    rig.spin(0.2)
+    assert ("runs on" in rig.log) == (level == "info"), rig.log
 
 
 def test_the_rviz_file_shows_what_the_node_publishes():
