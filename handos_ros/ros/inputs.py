@@ -51,17 +51,14 @@ class CameraInputs:
         self._type = Image if transport == "raw" else CompressedImage
         self._image: Subscription | None = None
         self._info: Subscription | None = None
-        self._reliable = False
+        self._reliable = self._latched = False
 
     def open(self) -> None:
         """Start to receive."""
         if self._image is None:
             self._subscribe(self._publishers_are_reliable())
         if self._info is None:
-            # Best effort and volatile: receives from any publisher there is.
-            self._info = self._node.create_subscription(
-                CameraInfo, self.info_topic, self._keep_info, _newest(reliable=False)
-            )
+            self._subscribe_info(self._info_is_latched())
 
     def close(self) -> None:
         """Receive nothing more."""
@@ -71,15 +68,19 @@ class CameraInputs:
         self._image = self._info = None
 
     def match_publishers(self) -> None:
-        """Subscribe anew where the publishers' reliability is no longer what was subscribed for.
+        """Subscribe anew where the publishers' quality of service is no longer what was subscribed for.
 
         A reliable subscription hears nothing from a best-effort publisher; a best-effort one loses large
-        pictures on the way from another machine. BEST_AVAILABLE decides only once, when the publisher is
-        often not there yet, and is missing on Humble.
+        pictures on the way from another machine. Intrinsics that were published once, before there was a
+        subscription, reach only one that is reliable and transient local, as their publisher has to be.
+        BEST_AVAILABLE decides only once, when the publisher is often not there yet, and is missing on Humble.
         """
         if self._image is not None and self._publishers_are_reliable() != self._reliable:
             self._node.destroy_subscription(self._image)
             self._subscribe(not self._reliable)
+        if self._info is not None and self._info_is_latched() != self._latched:
+            self._node.destroy_subscription(self._info)
+            self._subscribe_info(not self._latched)
 
     def silence(self, seconds: float) -> str:
         """Why there may be no pictures: a sentence with the topic, who publishes it and how."""
@@ -126,6 +127,21 @@ class CameraInputs:
             info.qos_profile.reliability == ReliabilityPolicy.RELIABLE for info in publishers
         )
 
+    def _subscribe_info(self, latched: bool) -> None:
+        # Best effort and volatile receives from any publisher there is.
+        self._latched = latched
+        self._info = self._node.create_subscription(
+            CameraInfo, self.info_topic, self._keep_info, _newest(reliable=latched, latched=latched)
+        )
+
+    def _info_is_latched(self) -> bool:
+        publishers = self._node.get_publishers_info_by_topic(self.info_topic)
+        return bool(publishers) and all(
+            info.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+            and info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+            for info in publishers
+        )
+
     def _keep_image(self, message: Any) -> None:
         self._on_image(Arrival(message, perf_counter()))
 
@@ -133,12 +149,12 @@ class CameraInputs:
         self.info = message
 
 
-def _newest(reliable: bool) -> QoSProfile:
+def _newest(reliable: bool, latched: bool = False) -> QoSProfile:
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
         depth=1,
         reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
-        durability=DurabilityPolicy.VOLATILE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
     )
 
 

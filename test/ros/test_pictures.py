@@ -8,7 +8,7 @@ pytest.importorskip(
     "handos_ros.msg", reason="needs this package built with colcon and its setup.bash sourced"
 )
 
-from ros.rig import BEST_EFFORT, RELIABLE, image_message, info_message, two_hands
+from ros.rig import BEST_EFFORT, LATCHED, RELIABLE, image_message, info_message, two_hands
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from handos_ros.hands import LEFT, RIGHT
@@ -245,6 +245,29 @@ def test_a_calibration_file_stands_above_camera_info(rig, tmp_path):
     infos.publish(info_message(640.0))
     message = rig.send(images, rig.image, got)
     assert message.k_source == HandArray.K_PARAMETER and message.k[0] == 400
+
+
+@pytest.mark.parametrize("first", ["publisher", "node"])
+def test_intrinsics_that_are_published_once_and_latched_are_heard(rig, first):
+    if first == "node":
+        rig.start()
+    infos = rig.node.create_publisher(CameraInfo, "/camera_info", LATCHED)
+    infos.publish(info_message(640.0))
+    if first == "publisher":
+        rig.start()
+    got = rig.listen(HandArray, "/handos/hands")
+    images = rig.publisher(Image, "/image_raw")
+    assert rig.spin_until(lambda: rig.send(images, rig.image, got).k[0] == 640, 5)
+    assert got[-1].k_source == HandArray.K_CAMERA_INFO
+
+    # A publisher beside it that does not latch is heard as well.
+    more = rig.node.create_publisher(CameraInfo, "/camera_info", BEST_EFFORT)
+
+    def fresh():
+        more.publish(info_message(500.0))
+        return rig.image()
+
+    assert rig.spin_until(lambda: rig.send(images, fresh, got).k[0] == 500, 5)
 
 
 CALIBRATION = (
