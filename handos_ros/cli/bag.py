@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from handos_ros.files.bags import BagOptions
     from handos_ros.files.bags_parallel import BagTask, Outcome
 
+_WITH_RECORDED = ("bags", "output", "table", "recorded", "overwrite", "resume")
+"""All others are about looking at pictures."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `handos bag`."""
@@ -124,10 +127,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="CPU threads for each bag (default: all, shared out)",
     )
     add_model_arguments(parser, tracking=True)
+    parser.set_defaults(parser=parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Do it. Returns the exit status: 0 all done, 1 something was wrong, 130 stopped."""
+    _check_words(args)
+    del args.parser  # the rest goes to other processes
     from handos_ros.files.bags_parallel import BagTask
     from handos_ros.files.bags_writing import partial_path
     from handos_ros.files.tables import check_table
@@ -173,6 +179,21 @@ def run(args: argparse.Namespace) -> int:
         warn("stopped; the same command with --resume goes on")
         return 130
     return 0 if ok else 1
+
+
+def _check_words(args: argparse.Namespace) -> None:
+    """End the program where an option would be of no use."""
+    useless: dict[str, str] = {}
+    if args.table is not None and args.output is None:
+        useless = dict.fromkeys(("keep", "storage", "compression"), "only with -o: a table holds hands alone")
+    if args.ray:
+        useless["jobs"] = "not with --ray, which knows how many bags there is room for"
+    if args.recorded:
+        others = [name for name in vars(args) if name not in (*_WITH_RECORDED, "parser")]
+        useless = dict.fromkeys(others, "not with --recorded, which looks at no picture")
+    for name, reason in useless.items():
+        if getattr(args, name) != args.parser.get_default(name):
+            args.parser.error(f"argument --{name.replace('_', '-')}: {reason}")
 
 
 def _process(

@@ -462,6 +462,26 @@ def test_the_output_of_one_bag_does_not_replace_another_input(tmp_path: Path) ->
     assert (second / "metadata.yaml").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--recorded", "--table", "t.csv", "--topic", "/mood"], "--topic: not with --recorded"),
+        (["--recorded", "--table", "t.csv", "--min-score", "0.9"], "--min-score: not with --recorded"),
+        (["--recorded", "--table", "t.csv", "--smoothing", "0"], "--smoothing: not with --recorded"),
+        (["--recorded", "--table", "t.csv", "--camera", "k.yaml"], "--camera: not with --recorded"),
+        (["--table", "t.csv", "--keep", "/mood"], "--keep: only with -o"),
+        (["--table", "t.csv", "--storage", "sqlite3"], "--storage: only with -o"),
+        (["--table", "t.csv", "--compression", "file"], "--compression: only with -o"),
+        (["-o", "out", "--ray", "local", "--jobs", "3"], "--jobs: not with --ray"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(tmp_path: Path, words: list[str], says: str) -> None:
+    paths = [tmp_path / word if word in ("t.csv", "out") else word for word in words]
+    result = bag(write_bag(tmp_path / "in"), *paths)
+    assert result.returncode == 2 and f"argument {says}" in result.stderr, result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
 def test_words_that_make_no_sense(tmp_path: Path) -> None:
     source = write_bag(tmp_path / "in")
     for words, says in [
