@@ -24,7 +24,7 @@ _ARGUMENTS = (
     ("weights", "", "folder or file of weights"),
     ("device", "", "auto, cpu or cuda"),
     ("camera_file", "", "calibration file that replaces camera_info"),
-    ("rectified", "", "true for rectified pictures (image_rect): P of camera_info, no distortion"),
+    ("rectified", "", "true for rectified pictures (image_rect): P of camera_info or of camera_file"),
     ("params", str(_SHARE / "config" / "handos.yaml"), "file of parameters"),
     ("namespace", "", "of the node, and of the driver"),
     ("use_sim_time", "false", "take the time from /clock"),
