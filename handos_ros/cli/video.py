@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _IN_FLIGHT = 6
 # A container's own count is an estimate in some formats.
-_COUNT_TOLERANCE = 0.01
+_TOLERANCE = 0.01
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +85,9 @@ def run(args: argparse.Namespace) -> int:
         with _Results(lines, video, source.rate, live, args.overwrite).opened() as results:
             work.run(source, results, interruption, window)
     whole = (
-        interruption.asked or work.ended_by_user or _is_whole(args.source, live, source.count, work.frames)
+        interruption.asked
+        or work.ended_by_user
+        or _is_whole(args.source, live, source, work.frames, work.last)
     )
     seconds = perf_counter() - started
     print(
@@ -118,18 +120,24 @@ def _may_open_window(must: bool) -> bool:
     return False
 
 
-def _is_whole(name: str, live: bool, count: int | None, frames: int) -> bool:
-    """Whether the file gave as many frames as it says it has; complains if not."""
+def _is_whole(name: str, live: bool, source: Source, frames: int, last: float) -> bool:
+    """Whether the file gave as much as it says it has, up to the frame at `last` s; complains if not."""
     if live:
         common.complain(
             f"camera {name} gives no more frames; was it pulled out? The results hold the first {frames}"
         )
         return False
-    if count is None or frames >= count - max(2, _COUNT_TOLERANCE * count):
+    if source.count is None or frames >= source.count - max(2, _TOLERANCE * source.count):
+        return True
+    # Where the rate varies there are fewer frames, but they play as long.
+    gap = max(1 / source.rate, last / max(1, frames - 1))
+    played = last + gap
+    if source.seconds is not None and played >= source.seconds - max(2 * gap, _TOLERANCE * source.seconds):
         return True
     common.complain(
-        f"{name}: of {count} frames the first {frames} could be read; the file is damaged or was cut off. "
-        "The results hold those"
+        f"{name}: of {source.count} frames the first {frames} could be read, {played:.1f} s; the file is "
+        "damaged or was cut off, or its video is shorter than it says, as that of some recorders is. The "
+        "results hold those"
     )
     return False
 
@@ -147,6 +155,7 @@ class _Work:
         draw: bool,
     ) -> None:
         self.frames = self.hands = self.failed = 0
+        self.last = 0.0  # s, of the newest frame
         self.ended_by_user = False
         self._name, self._pipeline, self._camera, self._tracker = name, pipeline, camera, tracker
         self._live, self._draw = live, draw
@@ -168,6 +177,7 @@ class _Work:
                 while len(waiting) >= depth:
                     self._show(waiting.popleft().result(), window)
                 self.frames += 1
+                self.last = frame.time
                 self.hands += len(hands)
                 bar.update()
             for future in waiting:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from handos_ros.errors import DataError
 from handos_ros.files.atomic import DiskFullError
+from handos_ros.files.edit_list import edited_seconds
 
 _USUAL_RATE = 30.0
 # For webm of browsers and some wmv OpenCV says 1000, which only means that their stamps are in ms.
@@ -52,6 +53,8 @@ class Source(Protocol):
     """Whether the file, or the stamps in it, or the camera told the rate."""
     count: int | None
     """How many frames there are, by the file's own word; None where it does not say."""
+    seconds: float | None
+    """How long they play, by the file's own word; None where it does not say."""
 
     def read(self) -> Frame | None:
         """The next frame, None after the last."""
@@ -81,9 +84,12 @@ class VideoFile:
         told, count = _told(self._capture, cv2.CAP_PROP_FPS), _told(self._capture, cv2.CAP_PROP_FRAME_COUNT)
         rate = told if told is not None and told <= _MOST_BELIEVED else _measured_rate(path)
         self.rate, self.rate_is_known = rate or _USUAL_RATE, rate is not None
+        # Some files tell their number of frames; of others OpenCV takes the duration times the rate for it.
+        self.seconds = None if count is None or told is None or count > 1e9 else count / told
         self.count = int(count) if count is not None and count < 1e9 else None
-        if self.count is not None and told is not None and rate != told:
-            self.count = round(self.count / told * self.rate)  # OpenCV's was the duration times its rate
+        if self.seconds is not None:
+            self.seconds = min(self.seconds, edited_seconds(path) or math.inf)
+            self.count = min(self.count or 1, round(self.seconds * self.rate))
         self._number = 0
         self._start: float | None = None
         self._time = -1.0
@@ -124,6 +130,7 @@ class LiveCamera:
     """
 
     count: int | None = None
+    seconds: float | None = None
 
     def __init__(self, number: int) -> None:
         self._capture = cv2.VideoCapture(number)

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import signal
+import struct
 import subprocess
 import termios
 import time
@@ -123,6 +124,70 @@ def test_of_a_file_that_was_cut_off_what_is_there_is_kept(handos) -> None:
     assert "clip.avi: of 30 frames the first " in result.stderr
     frames, _ = read_clip(handos.folder / "out/clip_overlay.mp4")
     assert 5 < len(frames) < 25 and len(read_lines(handos.folder / "out/clip.jsonl")) == len(frames)
+
+
+def write_playable_clip(path: Path, *, seconds: float | None = None) -> Path:
+    """An mp4 file whose index comes first, as in those for the web.
+
+    Args:
+        path: of the file.
+        seconds: trim it to so many, as players' and phones' "trim" does: by its edit list alone.
+    """
+    data = write_clip(path, noise=True).read_bytes()
+    place = data.index(b"moov") - 4
+    index = bytearray(data[place:])
+    start = data.index(b"mdat") - 4
+    offsets = index.index(b"stco") + 8
+    (chunks,) = struct.unpack_from(">I", index, offsets)
+    for at in range(offsets + 4, offsets + 4 + 4 * chunks, 4):
+        struct.pack_into(">I", index, at, struct.unpack_from(">I", index, at)[0] + len(index))
+    if seconds is not None:
+        (units,) = struct.unpack_from(">I", index, index.index(b"mvhd") + 16)
+        struct.pack_into(">I", index, index.index(b"elst") + 12, round(seconds * units))
+    path.write_bytes(data[:start] + index + data[start:place])
+    return path
+
+
+def test_a_trimmed_clip_is_whole(handos) -> None:
+    write_playable_clip(handos.folder / "clip.mp4", seconds=1.2)
+    result = handos("video", "clip.mp4", "-o", "out", "--no-overlay", hands=1)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len(read_lines(handos.folder / "out/clip.jsonl")) == 15
+
+
+@pytest.mark.parametrize("seconds", [None, 2.0])
+def test_a_clip_that_was_cut_off_is_not_taken_for_a_trimmed_one(handos, seconds: float | None) -> None:
+    path = write_playable_clip(handos.folder / "clip.mp4", seconds=seconds)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    result = handos("video", "clip.mp4", "-o", "out", "--no-overlay", hands=1)
+    assert result.returncode == 1
+    assert f"clip.mp4: of {25 if seconds else 30} frames the first " in result.stderr
+    assert 5 < len(read_lines(handos.folder / "out/clip.jsonl")) < 20
+
+
+def write_varying_clip(path: Path) -> Path:
+    """An mkv file of 30 frames in 2.4 s that says 50 frames/s: OpenCV takes it to hold 120."""
+    data = write_clip(path, code="MJPG", noise=True).read_bytes()
+    place = data.index(b"\x23\xe3\x83\x84") + 4  # DefaultDuration, in ns
+    path.write_bytes(data[:place] + (20_000_000).to_bytes(4, "big") + data[place + 4 :])
+    return path
+
+
+def test_a_clip_of_varying_rate_is_whole_by_its_time(handos) -> None:
+    write_varying_clip(handos.folder / "clip.mkv")
+    assert cv2.VideoCapture(str(handos.folder / "clip.mkv")).get(cv2.CAP_PROP_FRAME_COUNT) > 100
+    result = handos("video", "clip.mkv", "-o", "out", "--no-overlay", hands=1)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len(read_lines(handos.folder / "out/clip.jsonl")) == 30
+
+
+def test_a_clip_of_varying_rate_that_was_cut_off(handos) -> None:
+    path = write_varying_clip(handos.folder / "clip.mkv")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    result = handos("video", "clip.mkv", "-o", "out", "--no-overlay", hands=1)
+    assert result.returncode == 1 and "or was cut off" in result.stderr
 
 
 @pytest.mark.parametrize(
