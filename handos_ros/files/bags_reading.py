@@ -31,6 +31,9 @@ else:
     from backports import zstd
 
 _STORAGE = {".mcap": "mcap", ".db3": "sqlite3"}
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+URI_SIGNS = re.compile("[#?]|%[0-9A-Fa-f]{2}")
+"""What SQLite takes for something else in a path that rosbags gives it as part of a URI, unquoted."""
 _UNPACKED_AT_ONCE = 16 << 20
 _SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 
@@ -79,6 +82,7 @@ class BagReader:
         with _naming(self.path):
             self._metadata = self._read_metadata()
             self.files = self._list_files()
+        self._packed = str(self._metadata.get("compression_mode") or "").lower() == "message"
         if not self.files:
             raise DataError(f"{self.path}: no bag: it holds no .mcap and no .db3 file")
 
@@ -189,16 +193,13 @@ class BagReader:
 
     def _messages_of_whole(self, file: Path, wanted: frozenset[str]) -> Iterator[Message]:
         """As rosbags reads them; `_Unreadable` where it cannot."""
-        by_message = str(self._metadata.get("compression_mode") or "").lower() == "message"
         try:
             with Reader(file) as reader:
                 topics = {c.id: _topic(c) for c in reader.connections if c.topic in wanted}
                 connections = [c for c in reader.connections if c.id in topics]
                 if connections:
                     for connection, stamp, data in reader.messages(connections):
-                        yield Message(
-                            topics[connection.id], stamp, zstd.decompress(data) if by_message else data
-                        )
+                        yield Message(topics[connection.id], stamp, self._plain(data))
         except (GeneratorExit, MemoryError, PermissionError):
             raise
         except Exception as error:  # rosbags lets through whatever a damaged file makes Python raise
@@ -207,7 +208,6 @@ class BagReader:
     def _messages_of_broken(
         self, file: Path, plain: Path, wanted: frozenset[str], reason: str
     ) -> Iterator[Message]:
-        by_message = str(self._metadata.get("compression_mode") or "").lower() == "message"
         salvage = salvage_mcap if _storage_suffix(plain) == ".mcap" else salvage_sqlite
         topics: dict[tuple[str, str], Topic] = {}
         count = 0
@@ -219,11 +219,17 @@ class BagReader:
             if key not in topics:
                 topics[key] = _salvaged_topic(found)
             try:
-                data = zstd.decompress(found.data) if by_message else found.data
+                data = self._plain(found.data)
             except zstd.ZstdError:
                 continue
             yield Message(topics[key], found.stamp, data)
         self._note(f"{file.name} is damaged ({reason}); {count} messages of it could be read")
+
+    def _plain(self, data: bytes) -> bytes:
+        """A message out of its own compression, if it has one."""
+        if not self._metadata:
+            self._packed |= data[:4] == _ZSTD_MAGIC  # no CDR message begins like that
+        return zstd.decompress(data) if self._packed else data
 
     def _count(self) -> dict[str, tuple[str, int | None]]:
         """Topics and counts from the files themselves, where there is no metadata."""
@@ -268,7 +274,16 @@ class _Plain(NamedTuple):
 
 @contextmanager
 def _unpacked(file: Path) -> Iterator[_Plain]:
-    """The storage file itself: `file`, or for a compressed one a temporary copy."""
+    """The storage file itself: `file`, for a compressed one a temporary copy.
+
+    A link where rosbags, which gives SQLite paths as parts of URIs, would open something else.
+    """
+    if file.suffix == ".db3" and URI_SIGNS.search(str(file)):
+        with tempfile.TemporaryDirectory(prefix="handos_bag_") as folder:
+            link = Path(folder, "bag.db3")
+            link.symlink_to(file.absolute())
+            yield _Plain(link)
+        return
     if file.suffix != ".zstd":
         yield _Plain(file)
         return

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
+from urllib.parse import quote
 
 from lz4.frame import LZ4FrameDecompressor  # type: ignore[import-untyped]
 
@@ -74,31 +75,35 @@ def mcap_chunk_compression(path: Path) -> str:
 
 def salvage_sqlite(path: Path) -> Iterator[Salvaged]:
     """Messages of a sqlite3 bag file in the order they were recorded, until the first broken page."""
-    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as connection:
-        connection.text_factory = lambda text: text.decode(errors="replace")
-        try:
-            # Otherwise SQLite refuses the whole of a file that is shorter than its first page says.
-            connection.execute("PRAGMA writable_schema = ON")
-            columns = {row[1] for row in connection.execute("PRAGMA table_info(topics)")}
-            qos = "offered_qos_profiles" if "offered_qos_profiles" in columns else "''"
-            topics = {
-                row[0]: row[1:] for row in connection.execute(f"SELECT id, name, type, {qos} FROM topics")
-            }
-            definitions: dict[str, tuple[str, str]] = {}
-            if connection.execute("PRAGMA table_info(message_definitions)").fetchall():
-                for name, form, text in connection.execute(
-                    "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
-                ):
-                    definitions[name] = (form, text)
-            # By row: the index over time may be what is missing.
-            for topic, stamp, data in connection.execute(
-                "SELECT topic_id, timestamp, data FROM messages NOT INDEXED ORDER BY id"
-            ):
-                if topic in topics:
-                    name, msgtype, profiles = topics[topic]
-                    yield Salvaged(name, msgtype, definitions.get(msgtype, ("", "")), profiles, stamp, data)
-        except (sqlite3.DatabaseError, UnicodeDecodeError):  # the latter from SQLite's own message
-            return
+    with path.open("rb"):  # the system's own words, where it refuses: SQLite's say little
+        uri = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            yield from _rows(connection)
+    except (sqlite3.DatabaseError, UnicodeDecodeError):  # the latter from SQLite's own message
+        return
+
+
+def _rows(connection: sqlite3.Connection) -> Iterator[Salvaged]:
+    connection.text_factory = lambda text: text.decode(errors="replace")
+    # Otherwise SQLite refuses the whole of a file that is shorter than its first page says.
+    connection.execute("PRAGMA writable_schema = ON")
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(topics)")}
+    qos = "offered_qos_profiles" if "offered_qos_profiles" in columns else "''"
+    topics = {row[0]: row[1:] for row in connection.execute(f"SELECT id, name, type, {qos} FROM topics")}
+    definitions: dict[str, tuple[str, str]] = {}
+    if connection.execute("PRAGMA table_info(message_definitions)").fetchall():
+        for name, form, text in connection.execute(
+            "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
+        ):
+            definitions[name] = (form, text)
+    # By row: the index over time may be what is missing.
+    for topic, stamp, data in connection.execute(
+        "SELECT topic_id, timestamp, data FROM messages NOT INDEXED ORDER BY id"
+    ):
+        if topic in topics:
+            name, msgtype, profiles = topics[topic]
+            yield Salvaged(name, msgtype, definitions.get(msgtype, ("", "")), profiles, stamp, data)
 
 
 def _records(file: BinaryIO, limit: int | None = None) -> Iterator[tuple[int, bytes]]:

@@ -26,7 +26,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 
 from handos_ros.errors import DataError
 from handos_ros.files.bags_job import JOB, differences, record
-from handos_ros.files.bags_reading import Topic, definition_and_digest
+from handos_ros.files.bags_reading import URI_SIGNS, Topic, definition_and_digest
 
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 COMPRESSIONS = {
@@ -93,6 +93,12 @@ class BagWriter:
         self._connections: dict[tuple[str, str], Connection] = {}
         self._bytes = 0
         check_output(final, overwrite=overwrite, resume=resume)
+        sign = URI_SIGNS.search(str(final))
+        if storage == "sqlite3" and sign:
+            raise DataError(
+                f"{final}: sqlite3 cannot be written where a name has {sign[0]!r} in it; "
+                "choose another output, or --storage mcap"
+            )
         with _naming(self.final):
             self._begin(resume)
 

@@ -369,6 +369,25 @@ def test_an_output_that_is_there(tmp_path: Path) -> None:
         run(source, tmp_path / "home", overwrite=True)
 
 
+@pytest.mark.parametrize("name", ["a#1", "a%41b"])
+def test_names_that_sqlite_cannot_write_to_are_refused(tmp_path: Path, name: str) -> None:
+    source = write_bag(tmp_path / "in", storage="sqlite3")
+    with pytest.raises(DataError, match=f"{name}/out: sqlite3 cannot be written .*--storage mcap"):
+        run(source, tmp_path / name / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    run(source, tmp_path / name / "out", storage="mcap")
+    assert len(of(contents(tmp_path / name / "out"), HANDS)) == 12
+
+
+def test_a_link_to_a_bag_is_replaced_and_not_the_bag(tmp_path: Path) -> None:
+    source = write_bag(tmp_path / "in")
+    run(source, tmp_path / "kept")
+    (tmp_path / "out").symlink_to(tmp_path / "kept")
+    run(source, tmp_path / "out", keep="none", overwrite=True)
+    assert len(contents(tmp_path / "out")) == 25 and len(contents(tmp_path / "kept")) > 25
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "kept", "out"]
+
+
 def test_an_error_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
     source = write_bag(tmp_path / "in")
     pipeline = standin_pipeline()

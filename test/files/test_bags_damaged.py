@@ -10,6 +10,7 @@ from bag_makers import STORAGES, default_messages, write_bag
 
 from handos_ros.errors import DataError
 from handos_ros.files.bags_reading import BagReader
+from handos_ros.files.bags_salvage import salvage_sqlite
 
 ALL = ["/cam/image_raw/compressed", "/cam/camera_info", "/mood"]
 
@@ -75,7 +76,7 @@ def test_flipped_bytes_are_never_a_crash(tmp_path: Path, storage: str) -> None:
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
-@pytest.mark.parametrize("compression", ["none", "file"])
+@pytest.mark.parametrize("compression", ["none", "file", "message"])
 def test_without_metadata(tmp_path: Path, storage: str, compression: str) -> None:
     """A recorder that was killed wrote none."""
     bag = write_bag(tmp_path / "bag", storage=storage, compression=compression, parts=3)
@@ -84,6 +85,19 @@ def test_without_metadata(tmp_path: Path, storage: str, compression: str) -> Non
     rest, damage = read(bag)
     assert rest == whole and "metadata.yaml is missing" in damage[0]
     assert BagReader(bag).topics["/mood"] == ("my_robot/msg/Mood", 12)
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_lone_file_compressed_by_message(tmp_path: Path, storage: str) -> None:
+    """Only metadata.yaml would tell that it is."""
+    messages = default_messages(200)
+    bag = write_bag(tmp_path / "bag", messages, storage=storage, compression="message")
+    whole, _ = read(bag)
+    lone = storage_file(bag)
+    assert read(lone) == (whole, []) and whole[0][2][:2] == b"\0\1"
+    cut(lone, 0.7)
+    rest, damage = read(lone)
+    assert len(rest) > 100 and set(rest) <= set(whole) and "damaged" in damage[0]
 
 
 def test_a_missing_part(tmp_path: Path) -> None:
@@ -100,6 +114,23 @@ def test_a_damaged_part_does_not_stop_the_others(tmp_path: Path) -> None:
     (bag / "bag_1.db3").write_bytes(b"nothing of use")
     rest, damage = read(bag)
     assert rest == whole[:12] + whole[24:] and "bag_1.db3 is damaged" in damage[0]
+
+
+@pytest.mark.parametrize("name", ["a#1", "a?b", "a%41b", "100%"])
+@pytest.mark.parametrize("compression", ["none", "file"])
+def test_names_that_a_uri_has_another_use_for(tmp_path: Path, name: str, compression: str) -> None:
+    plain = write_bag(tmp_path / "bag", default_messages(60), storage="sqlite3", compression=compression)
+    whole, _ = read(plain)
+    bag = plain.rename(tmp_path / name)
+    assert read(bag) == (whole, [])
+    (bag / "metadata.yaml").unlink()
+    assert BagReader(bag).topics["/mood"] == ("my_robot/msg/Mood", 60)
+    cut(storage_file(bag), 0.8)
+    if compression == "none":
+        assert len(list(salvage_sqlite(storage_file(bag)))) > 100
+    rest, damage = read(bag)
+    assert len(rest) > 60 and rest == whole[: len(rest)] and "damaged" in damage[1]
+    assert sorted(path.name for path in bag.iterdir()) == [storage_file(bag).name]
 
 
 def test_a_lone_file_is_a_bag(tmp_path: Path) -> None:
