@@ -197,7 +197,7 @@ def _told(capture: cv2.VideoCapture, what: int) -> float | None:
 def _measured_rate(path: str | Path) -> float | None:
     """Frames per second by the stamps of the first ones, None where these tell nothing."""
     capture = cv2.VideoCapture(str(path))
-    stamps = []
+    stamps: list[float] = []
     while len(stamps) < _FRAMES_FOR_RATE and capture.grab():
         stamps.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
     capture.release()
