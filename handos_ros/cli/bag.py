@@ -135,6 +135,7 @@ def run(args: argparse.Namespace) -> int:
     _check_words(args)
     del args.parser  # the rest goes to other processes
     from handos_ros.files.bags_parallel import BagTask
+    from handos_ros.files.bags_tabled import check_own_table
     from handos_ros.files.bags_writing import partial_path
     from handos_ros.files.tables import check_table
 
@@ -143,6 +144,8 @@ def run(args: argparse.Namespace) -> int:
     if args.table is not None:
         check_table(args.table, overwrite=args.overwrite or args.resume)
     names = _names(args.bags)
+    if args.table is not None and args.resume:
+        check_own_table(args.table, names)
     if args.recorded:
         if args.output is not None or args.table is None:
             raise DataError("--recorded takes the hands that are in the bag: it needs --table, and no -o")

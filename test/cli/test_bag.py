@@ -413,6 +413,28 @@ def test_a_table_whose_bag_failed_is_made_whole_later(tmp_path: Path) -> None:
     assert not (tmp_path / "hands.csv.partial").exists()
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_resume_replaces_its_own_table_and_no_other(tmp_path: Path, suffix: str) -> None:
+    first, second = write_bag(tmp_path / "first"), write_bag(tmp_path / "second")
+    table, output = (tmp_path / "hands").with_suffix(suffix), tmp_path / "out"
+    assert bag(first, "--table", table).returncode == 0
+    before = table.read_bytes()
+    result = bag(second, "-o", output, "--table", table, "--resume")
+    assert result.returncode == 1 and f"{table}: holds hands of other bags (first)" in result.stderr
+    assert table.read_bytes() == before and not output.exists()
+
+    # Its own table grows with the bags, also when nothing else is left to do.
+    for _ in range(2):
+        result = bag(first, second, "-o", output, "--table", table, "--resume")
+        assert result.returncode == 0 and "40 hands -> " in result.stdout, result.stderr
+
+    for content in (b"", b"year,income\n2024,3\n", bytes(range(256))):
+        table.write_bytes(content)
+        result = bag(first, second, "-o", output, "--table", table, "--resume")
+        assert result.returncode == 1 and f"{table}: is there and is no table of hands" in result.stderr
+        assert table.read_bytes() == content
+
+
 def test_what_is_overwritten_is_not_the_input(tmp_path: Path) -> None:
     source = write_bag(tmp_path / "out.partial")
     before = sorted(path.read_bytes() for path in source.iterdir())
