@@ -130,7 +130,7 @@ class Camera:
         Args:
             path: of the file.
             rectified: the pictures are rectified (`image_rect`): their intrinsics are the left 3x3 of
-                projection_matrix, and they have no distortion.
+                projection_matrix, and they have no distortion. A file without either is of such pictures.
 
         Raises:
             CameraError: naming the file and what is wrong with it.
@@ -145,9 +145,10 @@ class Camera:
             raise CameraError(f"{path}: not a camera file in YAML: {error}") from None
         try:
             width, height = int(data["image_width"]), int(data["image_height"])
-            if rectified:
-                return cls(_rectified_k(data), width, height, source=KSource.PARAMETER)
             distortion = data.get("distortion_coefficients") or {}
+            # Pictures of a lens that bends nothing are rectified as they come.
+            if rectified and ("projection_matrix" in data or np.any(distortion.get("data", ()))):
+                return cls(_rectified_k(data), width, height, source=KSource.PARAMETER)
             return cls(
                 k=data["camera_matrix"]["data"],
                 width=width,

@@ -183,6 +183,8 @@ def test_a_calibration_file_of_rectified_pictures(tmp_path):
     assert len(camera.distortion) == 0
     assert (camera.width, camera.height, camera.source) == (640, 480, KSource.PARAMETER)
     np.testing.assert_array_equal(Camera.from_yaml(path).k, K)
+    path.write_text(FILE.replace("[-0.28, 0.07, 0.001, -0.0007, 0]", "[0, 0, 0, 0, 0]"))
+    np.testing.assert_array_equal(Camera.from_yaml(path, rectified=True).k, K)
 
 
 @pytest.mark.parametrize(

@@ -14,17 +14,15 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from handos_ros.cli import values
 from handos_ros.cli.common import (
+    Interruption,
     add_model_arguments,
     complain,
     load_camera,
@@ -32,11 +30,12 @@ from handos_ros.cli.common import (
     progress,
     warn,
 )
-from handos_ros.errors import DataError, HandosError
+from handos_ros.errors import CameraError, DataError, HandosError
 
 if TYPE_CHECKING:
     from handos_ros.files.bags import BagOptions
     from handos_ros.files.bags_parallel import BagTask, Outcome
+    from handos_ros.hands import Camera
 
 _WITH_RECORDED = ("bags", "output", "table", "recorded", "overwrite", "resume")
 """All others are about looking at pictures."""
@@ -165,9 +164,9 @@ def run(args: argparse.Namespace) -> int:
             f"{scratch}: is left of an earlier run; go on with it with --resume, "
             "or begin anew with --overwrite"
         )
-    with _stoppable() as stopped:
+    with Interruption() as stopped:
         done, ok = _process(args, tasks, _options(args, table_only=scratch is not None), stopped)
-    interrupted = bool(stopped)
+    interrupted = stopped.asked
     whole = not interrupted and len(done) == len(tasks)
     if args.table is not None and done:
         table = args.table
@@ -200,7 +199,7 @@ def _check_words(args: argparse.Namespace) -> None:
 
 
 def _process(
-    args: argparse.Namespace, tasks: list[BagTask], options: BagOptions, stopped: list[int]
+    args: argparse.Namespace, tasks: list[BagTask], options: BagOptions, stopped: Interruption
 ) -> tuple[dict[int, Path], bool]:
     """Number -> bag as it is now of each task that gave one; whether all went well."""
     done: dict[int, Path] = {}
@@ -217,7 +216,7 @@ def _outcomes(
     args: argparse.Namespace,
     tasks: list[BagTask],
     options: BagOptions,
-    stopped: list[int],
+    stopped: Interruption,
     on_pictures: Callable[[int], Any],
 ) -> Iterator[Outcome]:
     from handos_ros.files.bags_parallel import run_here, run_processes, run_ray
@@ -225,7 +224,7 @@ def _outcomes(
     load = partial(load_pipeline, args)
     common: dict[str, Any] = {
         "threads": args.threads,
-        "stop": lambda: bool(stopped),
+        "stop": lambda: stopped.asked,
         "on_pictures": on_pictures,
     }
     if args.ray:
@@ -291,6 +290,7 @@ def _options(args: argparse.Namespace, *, table_only: bool) -> BagOptions:
         compression=args.compression,
         part_bytes=args.split_size << 20,
         camera=load_camera(args),
+        rectified_camera=_rectified(args),
         mesh=not args.no_mesh,
         smoothing=args.smoothing,
         min_score=args.min_score,
@@ -301,6 +301,14 @@ def _options(args: argparse.Namespace, *, table_only: bool) -> BagOptions:
     if table_only:
         return replace(options, keep="none", storage="mcap", compression="none", mesh=False)
     return options
+
+
+def _rectified(args: argparse.Namespace) -> Camera | None:
+    """What `--camera` says of rectified pictures; None where it says nothing of them."""
+    try:
+        return load_camera(args, rectified=True)
+    except CameraError:
+        return None
 
 
 def _check_inputs_stay(bags: list[Path], replaced: list[Path]) -> None:
@@ -361,24 +369,3 @@ def _total(args: argparse.Namespace, tasks: list[BagTask]) -> int | None:
     except HandosError:
         return None  # it will be named when its turn comes
     return total
-
-
-@contextmanager
-def _stoppable() -> Iterator[list[int]]:
-    """A list that is empty until Ctrl-C, SIGTERM or the terminal's end; the second interrupts at once."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, ask) for number in numbers}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -104,8 +104,8 @@ def model_options(args: argparse.Namespace) -> dict[str, Any]:
     return {**options, "min_score": score_to_stay(args.min_score, args.keep_score)}
 
 
-def load_camera(args: argparse.Namespace) -> Camera | None:
-    """The camera that `--camera` names, None without it.
+def load_camera(args: argparse.Namespace, *, rectified: bool = False) -> Camera | None:
+    """The camera that `--camera` names, as it is or for rectified pictures; None without it.
 
     Raises:
         CameraError: naming the file and what is wrong with it.
@@ -114,7 +114,7 @@ def load_camera(args: argparse.Namespace) -> Camera | None:
         return None
     from handos_ros.hands import Camera
 
-    return Camera.from_yaml(args.camera)
+    return Camera.from_yaml(args.camera, rectified)
 
 
 def output_folder(name: str) -> Path:
@@ -142,7 +142,7 @@ def signals_to_end() -> list[signal.Signals]:
 
 
 class Interruption:
-    """Ctrl-C (or a request to end) that lets the picture at hand be finished and the files be closed.
+    """Ctrl-C (or a request to end) that lets what is at hand be finished and the files be closed.
 
     Inside the `with` block the first one only sets `asked`; a second one ends the program at once, unless
     the terminal is gone: the system and the shell may both tell of that, and nobody is in a hurry.

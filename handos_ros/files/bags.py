@@ -54,6 +54,7 @@ class BagOptions:
         storage, compression: of the output; None as the input's.
         part_bytes: size of the output's parts.
         camera: replaces every camera_info; None to go by camera_info.
+        rectified_camera: does so for rectified pictures; None where it is not known beside `camera`.
         mesh: whether messages and markers hold the mesh.
         smoothing, min_score: of the tracker.
         overwrite, resume: see `BagWriter`.
@@ -66,12 +67,17 @@ class BagOptions:
     compression: str | None = None
     part_bytes: int = 2 << 30
     camera: Camera | None = None
+    rectified_camera: Camera | None = None
     mesh: bool = True
     smoothing: float = 0.5
     min_score: float = 0.0
     overwrite: bool = False
     resume: bool = False
     decoders: int = 2
+
+    def camera_of(self, topics: CameraTopics) -> Camera | None:
+        """What replaces a camera's camera_info."""
+        return self.rectified_camera if topics.rectified else self.camera
 
 
 @dataclass
@@ -132,6 +138,12 @@ def process_bag(
     started = perf_counter()
     reader = BagReader(source)
     cameras, missing = choose(reader, options.topics)
+    for camera in cameras:
+        if options.camera is not None and options.camera_of(camera) is None:
+            raise DataError(
+                f"{source}: the pictures of {camera.image} are rectified; their camera file needs a "
+                "projection_matrix, or no distortion"
+            )
     kept, notes = _kept(reader, options.keep, cameras, options.camera is not None)
     if not isinstance(options.keep, str):
         topics = reader.topics
@@ -407,7 +419,7 @@ class _Run:
             raise PictureError(f"no {message.topic.msgtype}: {error}") from None
         picture = decode_image(image)
         height, width = picture.shape[:2]
-        camera, complaint = self._options.camera, ""
+        camera, complaint = self._options.camera_of(topics), ""
         if camera is None:
             camera = Camera.assumed(width, height)
             try:
@@ -556,7 +568,7 @@ def _job(
     options: BagOptions,
 ) -> dict[str, Any]:
     """All that the output's messages depend on."""
-    camera = options.camera
+    asked = [options.camera_of(each) for each in cameras]
     return {
         "input": reader.fingerprint(),
         "topics": [[each.image, each.name, each.info] for each in cameras],
@@ -567,13 +579,10 @@ def _job(
         "min_score": options.min_score,
         "keep_score": pipeline.min_score,
         "max_hands": pipeline.max_hands,
-        "camera": camera
-        and [
-            camera.k.tolist(),
-            camera.width,
-            camera.height,
-            camera.distortion_model,
-            camera.distortion.tolist(),
+        "camera": [
+            [c.k.tolist(), c.width, c.height, c.distortion_model, c.distortion.tolist()]
+            for c in asked
+            if c is not None
         ],
         "mesh": options.mesh,
         "smoothing": options.smoothing,

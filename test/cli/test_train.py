@@ -126,9 +126,9 @@ def wait_for(condition, process, seconds=60):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_all_of_its_processes_ends_it_with_a_checkpoint(tmp_path, number):
-    """As Ctrl-C, `timeout` and cluster schedulers send it: also to the workers."""
+    """As Ctrl-C, `timeout`, cluster schedulers and a closed terminal send it: also to the workers."""
     steps = 300
     path = write_run(tmp_path, stages=[{**STAGES[1], "steps": steps}])
     words = [str(path), "-o", str(tmp_path / "out"), "--device", "cpu", "--workers", "1", "--quiet"]

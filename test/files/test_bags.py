@@ -218,6 +218,23 @@ def test_a_camera_file_wins_over_camera_info(tmp_path: Path) -> None:
         assert array.k[0] == 250 and array.k_source == KSource.PARAMETER
 
 
+def test_a_camera_file_has_other_intrinsics_for_rectified_pictures(tmp_path: Path) -> None:
+    def camera(f, *distortion):
+        k = np.array([[f, 0, 159], [0, f, 119], [0, 0, 1]], float)
+        return Camera(k, WIDTH, HEIGHT, distortion=distortion)
+
+    plain, rectified = camera(250, -0.2, 0.05, 0, 0, 0), camera(230)
+    messages = [(topic.replace("image_raw", "image_rect"), *rest) for topic, *rest in default_messages(2)]
+    source = write_bag(tmp_path / "in", messages)
+    with pytest.raises(DataError, match="image_rect.* are rectified; their camera file needs a proj"):
+        run(source, tmp_path / "out", camera=plain)
+    run(source, tmp_path / "out", camera=plain, rectified_camera=rectified)
+    for _, array in of(contents(tmp_path / "out"), HANDS):
+        assert array.k[0] == 230
+    run(write_bag(tmp_path / "raw"), tmp_path / "of_raw", camera=plain, rectified_camera=rectified)
+    assert {array.k[0] for _, array in of(contents(tmp_path / "of_raw"), HANDS)} == {250}
+
+
 def test_camera_info_may_change_on_the_way(tmp_path: Path) -> None:
     messages = [message for message in default_messages(8) if message[0] != "/cam/camera_info"]
     messages += [("/cam/camera_info", START + 2 * STEP, camera_info(START, 310))]

@@ -29,7 +29,7 @@ from handos_ros.learning.training.augmentation import Augmentation, mosaic
 from handos_ros.learning.training.config import SourceConfig, StageConfig, TrainingConfig
 from handos_ros.learning.training.lots import Lot
 
-_ENDING = {signal.SIGINT, signal.SIGTERM}
+_ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _TRIES = 8
 """How often another picture is drawn where only fully labelled ones will do."""
 
@@ -200,12 +200,14 @@ def _start_server() -> None:
     in them. The server has only imported this module, once for all workers of all stages.
     """
     forkserver.set_forkserver_preload([__name__])
-    # Ctrl-C, and the SIGTERM of `timeout` and of cluster schedulers, reach the whole group of processes. The
-    # server and starting workers are deaf to both: the loop ends them itself, once it has what it needs.
-    # First the tracker that the server would start: it ends with both signals let through again.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    # Ctrl-C, the terminal's end, and the SIGTERM of `timeout` and schedulers reach the whole group. The
+    # server and starting workers are deaf to these: the loop ends them itself, once it has what it needs.
+    # First the tracker that the server would start: it lets the first two through again once it runs. It
+    # ignores them by itself, but not the terminal's end.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

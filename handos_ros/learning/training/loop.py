@@ -470,11 +470,13 @@ class _Log:
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """SIGINT and SIGTERM end the run after the step under way, with a checkpoint."""
+    """Ctrl-C, a request to end or the terminal's end: after the step under way, with a checkpoint."""
     caught: list[int] = []
     old = {}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup
             old[number] = signal.signal(number, lambda n, _frame: caught.append(n))
     except ValueError:  # Not in the main thread: whoever runs it there stops it otherwise.
         pass
