@@ -226,7 +226,7 @@ def test_a_camera_file_has_other_intrinsics_for_rectified_pictures(tmp_path: Pat
     plain, rectified = camera(250, -0.2, 0.05, 0, 0, 0), camera(230)
     messages = [(topic.replace("image_raw", "image_rect"), *rest) for topic, *rest in default_messages(2)]
     source = write_bag(tmp_path / "in", messages)
-    with pytest.raises(DataError, match="image_rect.* are rectified; their camera file needs a proj"):
+    with pytest.raises(DataError, match=r"image_rect.* are rectified; their camera file needs a proj"):
         run(source, tmp_path / "out", camera=plain)
     run(source, tmp_path / "out", camera=plain, rectified_camera=rectified)
     for _, array in of(contents(tmp_path / "out"), HANDS):
