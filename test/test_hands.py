@@ -165,10 +165,13 @@ def test_a_calibration_file_of_ros(tmp_path):
     ],
 )
 def test_a_bad_calibration_file_is_refused_by_name(tmp_path, text, message):
-    path = tmp_path / "camera.yaml"
+    refused_by_name(tmp_path / "camera.yaml", text, message)
+
+
+def refused_by_name(path, text, message, **how):
     path.write_text(text)
     with pytest.raises(CameraError, match=message) as caught:
-        Camera.from_yaml(path)
+        Camera.from_yaml(path, **how)
     assert str(path) in str(caught.value)
 
 
@@ -199,11 +202,7 @@ def test_a_calibration_file_of_rectified_pictures(tmp_path):
     ],
 )
 def test_a_calibration_file_that_knows_no_rectified_pictures_is_refused_by_name(tmp_path, p, message):
-    path = tmp_path / "camera.yaml"
-    path.write_text(FILE + p)
-    with pytest.raises(CameraError, match=message) as caught:
-        Camera.from_yaml(path, rectified=True)
-    assert str(path) in str(caught.value)
+    refused_by_name(tmp_path / "camera.yaml", FILE + p, message, rectified=True)
 
 
 def test_a_missing_calibration_file_and_one_that_is_no_text(tmp_path):

@@ -28,6 +28,7 @@ from handos_ros.cli.common import (
     load_camera,
     load_pipeline,
     progress,
+    refuse_useless,
     warn,
 )
 from handos_ros.errors import CameraError, DataError, HandosError
@@ -193,9 +194,7 @@ def _check_words(args: argparse.Namespace) -> None:
     if args.recorded:
         others = [name for name in vars(args) if name not in (*_WITH_RECORDED, "parser")]
         useless = dict.fromkeys(others, "not with --recorded, which looks at no picture")
-    for name, reason in useless.items():
-        if getattr(args, name) != args.parser.get_default(name):
-            args.parser.error(f"argument --{name.replace('_', '-')}: {reason}")
+    refuse_useless(args, useless)
 
 
 def _process(

@@ -8,6 +8,7 @@ import signal
 import stat
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -115,6 +116,18 @@ def load_camera(args: argparse.Namespace, *, rectified: bool = False) -> Camera 
     from handos_ros.hands import Camera
 
     return Camera.from_yaml(args.camera, rectified)
+
+
+def refuse_useless(args: argparse.Namespace, useless: Mapping[str, str]) -> None:
+    """End the program at the first option, by its name in `args`, that was given and would do nothing.
+
+    Args:
+        args: with the `parser` that they came from.
+        useless: why, by name.
+    """
+    for name, reason in useless.items():
+        if getattr(args, name) != args.parser.get_default(name):
+            args.parser.error(f"argument --{name.replace('_', '-')}: {reason}")
 
 
 def output_folder(name: str) -> Path:

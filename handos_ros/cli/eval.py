@@ -192,14 +192,15 @@ def _run_network(
     """Predictions by file name, those on the negatives, how many pictures failed, and what ran."""
     from handos_ros.errors import DataError
     from handos_ros.learning.datasets.reading import read_picture
-    from handos_ros.learning.evaluation.predictions import labelled_camera, predict
+    from handos_ros.learning.evaluation.predictions import predict
     from handos_ros.learning.evaluation.real_pictures import AP_MIN_SCORE
 
     paths = [dataset.folder / entry.file_name for entry in dataset.entries]
     empty = _pictures_in(args.negatives) if args.negatives else []
     pipeline = common.load_pipeline(args)
     given = common.load_camera(args)
-    cameras = [given or labelled_camera(entry) for entry in dataset.entries] + [given] * len(empty)
+    cameras = [given or entry.labels.camera(entry.width, entry.height) for entry in dataset.entries]
+    cameras += [given] * len(empty)
     pipeline.min_score = min(AP_MIN_SCORE, args.min_score)
     results: list[Prediction | None] = []
     failed, started = 0, perf_counter()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handos_ros.cli import values
-from handos_ros.cli.common import progress
+from handos_ros.cli.common import progress, refuse_useless
 
 if TYPE_CHECKING:
     from handos_ros.learning.training.config import TrainingConfig
@@ -155,9 +155,9 @@ def _check_words(args: argparse.Namespace) -> None:
     """End the program where an option would be of no use."""
     if args.megabytes is not None and not args.pack:
         args.parser.error("argument --megabytes: only with --pack")
-    for name, value in vars(args).items():
-        if args.pack and name not in _WITH_PACK and value != args.parser.get_default(name):
-            args.parser.error(f"argument --{name.replace('_', '-')}: not with --pack, which does not train")
+    if args.pack:
+        others = [name for name in vars(args) if name not in _WITH_PACK]
+        refuse_useless(args, dict.fromkeys(others, "not with --pack, which does not train"))
 
 
 def _pack(config: TrainingConfig, args: argparse.Namespace, words: str) -> None:

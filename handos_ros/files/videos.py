@@ -82,7 +82,7 @@ class VideoFile:
         if not self._capture.isOpened():
             raise DataError(f"{path}: no video that OpenCV reads, or one that was cut off before its end")
         told, count = _told(self._capture, cv2.CAP_PROP_FPS), _told(self._capture, cv2.CAP_PROP_FRAME_COUNT)
-        rate = told if told is not None and told <= _MOST_BELIEVED else _measured_rate(path)
+        rate = _believed(told) or _measured_rate(path)
         self.rate, self.rate_is_known = rate or _USUAL_RATE, rate is not None
         # Some files tell their number of frames; of others OpenCV takes the duration times the rate for it.
         self.seconds = None if count is None or told is None or count > 1e9 else count / told
@@ -138,9 +138,8 @@ class LiveCamera:
             found = ", ".join(camera_devices())
             hint = f"there are {found}: is it in use, or not yours to read?" if found else "none was found"
             raise DataError(f"camera {number} cannot be opened; {hint}")
-        rate = _told(self._capture, cv2.CAP_PROP_FPS)
-        self.rate_is_known = rate is not None and rate <= _MOST_BELIEVED
-        self.rate = rate if rate is not None and self.rate_is_known else _USUAL_RATE
+        rate = _believed(_told(self._capture, cv2.CAP_PROP_FPS))
+        self.rate, self.rate_is_known = rate or _USUAL_RATE, rate is not None
         self._newest: NDArray[np.uint8] | None = None
         self._stamp = self._start = 0.0
         self._count = 0
@@ -192,6 +191,11 @@ def _told(capture: cv2.VideoCapture, what: int) -> float | None:
     """A property that is a number above 0, None where it is none."""
     value = capture.get(what)
     return value if math.isfinite(value) and value > 0 else None
+
+
+def _believed(rate: float | None) -> float | None:
+    """A rate that was told, None where it is too high to be one."""
+    return rate if rate is not None and rate <= _MOST_BELIEVED else None
 
 
 def _measured_rate(path: str | Path) -> float | None:

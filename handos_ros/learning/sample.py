@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from handos_ros.errors import DataError
-from handos_ros.hands import NUM_JOINTS
+from handos_ros.hands import NUM_JOINTS, Camera
 
 if TYPE_CHECKING:  # Evaluation reads samples on machines that have no torch.
     import torch
@@ -133,6 +133,10 @@ class Sample:
             exhaustive=exhaustive,
             source=source,
         )
+
+    def camera(self, width: int, height: int) -> Camera | None:
+        """The camera that took the picture, whose size this is; None where nobody knows it."""
+        return None if self.k is None else Camera(self.k.astype(np.float64), width, height)
 
     def select(self, index: ArrayLike) -> Sample:
         """The same picture with the hands that `index` (numbers or a mask over N) names, in its order."""

@@ -220,7 +220,7 @@ def run(
         if not len(sample):
             yield _nothing()
             continue
-        camera = None if sample.k is None else Camera(sample.k.astype(np.float64), width, height)
+        camera = sample.camera(width, height)
         usual, pipeline.reproject = pipeline.reproject, camera is not None
         hands = pipeline(sample.image, camera, boxes=sample.boxes if given_boxes else None)
         pipeline.reproject = usual

@@ -19,7 +19,6 @@ from handos_ros.learning.sample import SIDE_UNKNOWN
 if TYPE_CHECKING:
     from handos_ros.inference.joints import Joints
     from handos_ros.inference.pipeline import Pipeline
-    from handos_ros.learning.datasets.coco_keypoints import PictureEntry
 
 _SIDES = {"left": LEFT, "right": RIGHT, None: SIDE_UNKNOWN}
 
@@ -90,12 +89,6 @@ def predict(
             yield image
         else:
             yield Prediction.from_hands(pipeline(image, camera, mesh=False))
-
-
-def labelled_camera(entry: PictureEntry) -> Camera | None:
-    """The camera that the labels say took a picture."""
-    k = entry.labels.k
-    return None if k is None else Camera(k.astype(np.float64), entry.width, entry.height)
 
 
 _T = TypeVar("_T")

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from handos_ros.hands import Camera
 from handos_ros.inference.pipeline import Pipeline
 from handos_ros.learning.evaluation import metrics
 from handos_ros.learning.evaluation.detection import match_greedily
@@ -29,7 +28,7 @@ def evaluate_samples(
     rows: dict[str, list[np.ndarray]] = {}
     for sample in samples:
         height, width = sample.image.shape[:2]
-        camera = None if sample.k is None else Camera(sample.k.astype(np.float64), width, height)
+        camera = sample.camera(width, height)
         said = pipeline(sample.image, camera)
         said = said.select(said.scores >= min_score)
         match = match_greedily(sample.boxes, said.boxes, said.scores)

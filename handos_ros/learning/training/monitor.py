@@ -11,7 +11,7 @@ from handos_ros.inference.pipeline import Pipeline
 from handos_ros.inference.torch_backend import TorchBackend
 from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
 from handos_ros.learning.datasets.reading import read_picture
-from handos_ros.learning.evaluation.predictions import Prediction, labelled_camera, predict
+from handos_ros.learning.evaluation.predictions import Prediction, predict
 from handos_ros.learning.evaluation.real_pictures import AP_MIN_SCORE, evaluate
 from handos_ros.learning.evaluation.synthetic import evaluate_samples
 from handos_ros.learning.sample import Sample
@@ -51,7 +51,7 @@ class Monitor:
         backend = TorchBackend(network, device=str(next(network.parameters()).device))
         pipeline = Pipeline(backend, self.hand_model, model_id=network.config.name, min_score=AP_MIN_SCORE)
         paths = [self.dataset.folder / entry.file_name for entry in self.entries]
-        cameras = [labelled_camera(entry) for entry in self.entries]
+        cameras = [entry.labels.camera(entry.width, entry.height) for entry in self.entries]
         results = predict(pipeline, [partial(read_picture, path) for path in paths], cameras)
         predictions = {
             path.name: result
