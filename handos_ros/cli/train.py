@@ -75,7 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="have torch compile backbone and encoder: minutes for every picture size, then faster steps",
+        help="have torch compile what learns slowly: some minutes at first, then faster steps; needs a C++ "
+        "compiler",
     )
     parser.add_argument(
         "--precision",

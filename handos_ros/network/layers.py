@@ -72,7 +72,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.attend = heads, attend
         self.query_key = nn.Linear(width, 2 * width)
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
@@ -83,10 +83,15 @@ class SelfAttention(nn.Module):
         c = d // self.heads
         q, k = self.query_key(placed).reshape(n, t, 2, self.heads, c).permute(2, 0, 3, 1, 4).unbind(0)
         v = self.value(values).reshape(n, t, self.heads, c).transpose(1, 2)
-        scores = (q * (1 / math.sqrt(c))) @ k.transpose(2, 3)
-        if mask is not None:
-            scores = scores + mask
-        return self.out((scores.softmax(-1) @ v).transpose(1, 2).reshape(n, t, d))
+        return self.out(self.attend(q, k, v, mask).transpose(1, 2).reshape(n, t, d))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """What is seen (N, heads, T, C) by queries, keys and values of that shape, under a mask (T, T)."""
+    scores = (q * (1 / math.sqrt(q.shape[-1]))) @ k.transpose(2, 3)
+    if mask is not None:
+        scores = scores + mask
+    return scores.softmax(-1) @ v
 
 
 class DeformableAttention(nn.Module):

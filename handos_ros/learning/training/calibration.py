@@ -7,7 +7,7 @@ still rough, lower than any threshold that a user would choose. The order of can
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -29,11 +29,19 @@ LEAST_SCORE = 0.02
 Picture = Callable[[], Sample]
 
 
-def calibrate(network: HandosNetwork, hand_model: HandModel, config: TrainingConfig) -> float | None:
+def calibrate(
+    network: HandosNetwork,
+    hand_model: HandModel,
+    config: TrainingConfig,
+    completed: Sequence[Sequence[int]] = (),
+) -> float | None:
     """Shift the scores of a network in evaluation mode, in place.
 
     Measured on `config.calibrate` of the run's own photographs with all hands labelled, and a fifth as
     many of those without hands.
+
+    Args:
+        completed: for each source the numbers of pictures that count as fully labelled as well.
 
     Returns:
         The score at which the network was best cut before; None where it found no hand to measure on.
@@ -41,7 +49,7 @@ def calibrate(network: HandosNetwork, hand_model: HandModel, config: TrainingCon
     backend = TorchBackend(network, device=str(next(network.parameters()).device))
     pipeline = Pipeline(backend, hand_model, model_id=network.config.name, min_score=LEAST_SCORE)
     scores, correct, hands = [], [], 0
-    for picture in _pictures(config):
+    for picture in _pictures(config, completed):
         sample = picture()
         found = pipeline(sample.image, mesh=False)
         scores.append(found.scores)
@@ -76,11 +84,13 @@ def best_threshold(scores: ArrayLike, correct: ArrayLike, hands: int) -> float |
     return float(np.clip((ranked[last] + below) / 2, LEAST_SCORE, 1 - LEAST_SCORE))
 
 
-def _pictures(config: TrainingConfig) -> list[Picture]:
+def _pictures(config: TrainingConfig, completed: Sequence[Sequence[int]]) -> list[Picture]:
     found: list[Picture] = []
-    for source in config.sources:
+    for place, source in enumerate(config.sources):
         if source.kind == "coco":
             photographs = CocoKeypoints(source.annotations, source.images or None)
+            for number in completed[place] if completed else ():
+                photographs.count_as_complete(number)
             complete = [i for i, entry in enumerate(photographs.entries) if entry.labels.exhaustive]
             for i in evenly(len(complete), config.calibrate):
                 found.append(partial(photographs.__getitem__, complete[i]))

@@ -78,6 +78,9 @@ class StageConfig:
         decoder: `none`, `2d` (all layers over joint queries alone, as HandOS's first stage) or `full`.
         augmentation: how photographs are varied, where it differs from `Augmentation`'s own fields.
         mosaic, hands: as of `TrainingConfig`, where this stage differs from the run.
+        complete: before the stage the run's own network looks at all photographs whose hands are not all
+            known to be labelled; those in which it sees no other hand, at this score, count as fully labelled
+            from then on (`training.completion`). None for not.
         learning_rate: at its height.
         detector_learning_rate: of the detector, where it learns; None for the same.
         backbone_learning_rate: of the detector's backbone, where it learns; None for the detector's. One that
@@ -100,6 +103,7 @@ class StageConfig:
     augmentation: dict[str, Any] = field(default_factory=dict)
     mosaic: float | None = None
     hands: int | None = None
+    complete: float | None = None
     learning_rate: float = 5e-4
     detector_learning_rate: float | None = None
     backbone_learning_rate: float | None = None
@@ -118,6 +122,8 @@ class StageConfig:
             raise DataError(f"stage {self.name}: steps and batch must be positive, decay within 0 and 1")
         if not 0 <= (self.mosaic or 0) <= 1 or (self.hands is not None and self.hands < 1):
             raise DataError(f"stage {self.name}: mosaic must be from 0 to 1, hands positive")
+        if self.complete is not None and not 0 < self.complete < 1:
+            raise DataError(f"stage {self.name}: complete must be a score between 0 and 1")
         rates = (self.learning_rate, self.detector_learning_rate or 1, self.backbone_learning_rate or 1)
         if min(rates) <= 0 or self.warmup < 0:
             raise DataError(f"stage {self.name}: learning rates must be positive, warmup not negative")

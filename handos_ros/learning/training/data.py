@@ -61,12 +61,21 @@ class Mixture(Dataset):
         stage: what of it; where the detector's queries learn, only fully labelled pictures are drawn.
         rank: the number of this process among several; each draws pictures of its own.
         num_vertices: V of the hand model: batches without a mesh still have room for one.
+        completed: for each source the numbers of pictures that count as fully labelled
+            (`training.completion`).
     """
 
     def __init__(
-        self, config: TrainingConfig, stage: StageConfig, *, rank: int = 0, num_vertices: int = 0
+        self,
+        config: TrainingConfig,
+        stage: StageConfig,
+        *,
+        rank: int = 0,
+        num_vertices: int = 0,
+        completed: Sequence[Sequence[int]] = (),
     ) -> None:
         self.config, self.stage, self.rank, self.num_vertices = config, stage, rank, num_vertices
+        self.completed = completed
         self._sources: list[Any] | None = None
         shares = np.array(
             [source.share * (not stage.kinds or source.kind in stage.kinds) for source in config.sources]
@@ -85,6 +94,9 @@ class Mixture(Dataset):
         """Opened where they are first used, so that each worker opens its own."""
         if self._sources is None:
             self._sources = [_open(source) for source in self.config.sources]
+            for source, numbers in zip(self._sources, self.completed, strict=False):
+                for number in numbers:
+                    source.count_as_complete(number)
         return self._sources
 
     @cached_property

@@ -90,6 +90,7 @@ def stage(**changes):
         ({"ema": 1.0}, "ema"),
         ({"mirror": 1.5}, "mirror"),
         ({"incomplete": -0.1}, "incomplete"),
+        (stage(complete=0), "stage full: complete must be a score between 0 and 1"),
         ({"sources": [{**SOURCE, "backs": 0}]}, "source coco: backs"),
         ({"sources": [{"kind": "synthesis", "share": 1.0, "backs": 2}]}, "source synthesis: backs"),
         ({"sources": [{**SOURCE, "rare": -1}]}, "source coco: rare"),
