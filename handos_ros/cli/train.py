@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,6 +123,8 @@ def run(args: argparse.Namespace) -> int:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
         raise ModelError("torch finds no GPU on this machine: train with --device cpu, or look at nvidia-smi")
+    if args.compile and shutil.which(os.environ.get("CXX", "g++")) is None:
+        raise HandosError("--compile finds no C++ compiler: sudo apt install g++, or leave it out")
     workers = args.workers
     if workers is None:
         # The processes of torchrun on one machine share its cores.

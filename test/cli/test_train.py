@@ -104,6 +104,14 @@ def test_errors_name_the_file(tmp_path, capsys, words, said):
     assert error.startswith("handos: error: ") and said in error and error.count("\n") == 1
 
 
+def test_compiling_without_a_compiler_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    path = write_run(tmp_path / "config")
+    assert main(["train", str(path), "-o", str(tmp_path / "run"), "--compile"]) == 1
+    assert "--compile finds no C++ compiler: sudo apt install" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_named(tmp_path, capsys):
     path = write_run(tmp_path)
