@@ -179,8 +179,8 @@ class TrainingConfig:
             checkpoint does not look at them again.
         initial_backbone: weights that the detector's backbone alone begins with, a safetensors file with its
             parameters by name; after `initial`, where both are given.
-        calibrate: when the run has come to its end, shift the detector's scores so that 0.5 is the best
-            place to cut, as measured on so many of its photographs; 0 for not.
+        calibrate: when the run has come to its end, raise the detector's scores so that 0.5 is the best
+            place to cut, as measured on so many of its photographs, if they are too low for that; 0 for not.
         monitor: what the run is measured on as it goes.
     """
 

@@ -66,6 +66,15 @@ def test_a_network_is_shifted_by_what_was_measured(tmp_path, monkeypatch):
     assert bias.item() - before == pytest.approx(np.log(3))
 
 
+def test_scores_are_not_lowered_by_pictures_that_were_learned_from(tmp_path, monkeypatch):
+    network = tiny_network(frozen=False).eval()
+    bias = network.detector.model.model.decoder.class_embed[-1].bias
+    before = bias.item()
+    monkeypatch.setattr(calibration, "best_threshold", lambda scores, correct, hands: 0.6)
+    assert calibrate(network, load_hand_model(), changed(tiny_run(tmp_path), calibrate=3)) == 0.6
+    assert bias.item() == before
+
+
 def test_weights_are_calibrated_at_the_end_of_a_run_and_checkpoints_are_not(tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "best_threshold", lambda scores, correct, hands: 0.25)
     run = tiny_run(tmp_path)
