@@ -56,23 +56,20 @@ def test_scores_that_come_from_words_are_refused_by_name():
         tiny_network("grounding_dino").detector.shift_scores(1.0)
 
 
-def test_a_network_is_shifted_by_what_was_measured(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("measured", "shift"),
+    [
+        (0.25, np.log(3)),  # A score of 0.25 becomes one of 0.5.
+        (0.6, 0),  # Pictures that were learned from do not lower scores.
+    ],
+)
+def test_a_network_is_shifted_by_what_was_measured(tmp_path, monkeypatch, measured, shift):
     network = tiny_network(frozen=False).eval()
     bias = network.detector.model.model.decoder.class_embed[-1].bias
     before = bias.item()
-    monkeypatch.setattr(calibration, "best_threshold", lambda scores, correct, hands: 0.25)
-    assert calibrate(network, load_hand_model(), changed(tiny_run(tmp_path), calibrate=3)) == 0.25
-    # A score of 0.25 becomes one of 0.5.
-    assert bias.item() - before == pytest.approx(np.log(3))
-
-
-def test_scores_are_not_lowered_by_pictures_that_were_learned_from(tmp_path, monkeypatch):
-    network = tiny_network(frozen=False).eval()
-    bias = network.detector.model.model.decoder.class_embed[-1].bias
-    before = bias.item()
-    monkeypatch.setattr(calibration, "best_threshold", lambda scores, correct, hands: 0.6)
-    assert calibrate(network, load_hand_model(), changed(tiny_run(tmp_path), calibrate=3)) == 0.6
-    assert bias.item() == before
+    monkeypatch.setattr(calibration, "best_threshold", lambda scores, correct, hands: measured)
+    assert calibrate(network, load_hand_model(), changed(tiny_run(tmp_path), calibrate=3)) == measured
+    assert bias.item() - before == (pytest.approx(shift) if shift else 0)
 
 
 def test_weights_are_calibrated_at_the_end_of_a_run_and_checkpoints_are_not(tmp_path, monkeypatch):
