@@ -13,13 +13,20 @@ _RECALLS = np.linspace(0, 1, 101)
 
 def iou_matrix(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
     """(A, 4) and (B, 4) boxes x_min y_min x_max y_max -> (A, B) intersection over union."""
+    shared, own, theirs = areas(first, second)
+    return shared / np.maximum(own + theirs - shared, 1e-12)
+
+
+def areas(
+    first: ArrayLike, second: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """(A, 4) and (B, 4) boxes -> areas: (A, B) shared by each pair, (A, 1) and (1, B) of the boxes."""
     a = np.asarray(first, np.float64).reshape(-1, 1, 4)
     b = np.asarray(second, np.float64).reshape(1, -1, 4)
     shared = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None).prod(
         -1
     )
-    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - shared
-    return shared / np.maximum(union, 1e-12)
+    return shared, (a[..., 2:] - a[..., :2]).prod(-1), (b[..., 2:] - b[..., :2]).prod(-1)
 
 
 def match_greedily(

@@ -14,6 +14,7 @@ from handos_ros.hand_model.model import HandModel
 from handos_ros.inference.pipeline import Pipeline
 from handos_ros.inference.torch_backend import TorchBackend
 from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
+from handos_ros.learning.evaluation.detection import areas
 from handos_ros.learning.training.config import TrainingConfig
 from handos_ros.network.handos import HandosNetwork
 
@@ -55,9 +56,7 @@ def complete_pictures(
 
 def belongs(candidate: NDArray[np.float32], labels: NDArray[np.float32]) -> bool:
     """Whether a box (4,) is one of the labelled hands' (N, 4), however badly placed; px, corners."""
-    low, high = np.maximum(candidate[:2], labels[:, :2]), np.minimum(candidate[2:], labels[:, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=1)
-    own, theirs = np.prod(candidate[2:] - candidate[:2]), np.prod(labels[:, 2:] - labels[:, :2], axis=1)
+    shared, own, theirs = areas(candidate, labels)
     same = shared > _SAME * (own + theirs - shared)
     part = shared > _PART * np.minimum(own, theirs)
     return bool((same | part).any())
