@@ -75,9 +75,10 @@ class StageConfig:
         dense: the detector's encoder learns from every place of the maps that lies in a hand. With
             `decoder: none` the detector's queries wait for a later stage: several times as fast, for the
             beginning. Otherwise both learn.
+        dense_weight: of the losses from places, where queries or decoder learn too.
         decoder: `none`, `2d` (all layers over joint queries alone, as HandOS's first stage) or `full`.
         augmentation: how photographs are varied, where it differs from `Augmentation`'s own fields.
-        mosaic, hands: as of `TrainingConfig`, where this stage differs from the run.
+        mosaic, hands, incomplete: as of `TrainingConfig`, where this stage differs from the run.
         complete: before the stage the run's own network looks at all photographs whose hands are not all
             known to be labelled; those in which it sees no other hand, at this score, count as fully labelled
             from then on (`training.completion`). None for not.
@@ -99,10 +100,12 @@ class StageConfig:
     sizes: tuple[tuple[int, ...], ...] = ((320, 320), (288, 384), (224, 384), (384, 288))
     detector: bool = False
     dense: bool = False
+    dense_weight: float = 1.0
     decoder: str = "full"
     augmentation: dict[str, Any] = field(default_factory=dict)
     mosaic: float | None = None
     hands: int | None = None
+    incomplete: float | None = None
     complete: float | None = None
     learning_rate: float = 5e-4
     detector_learning_rate: float | None = None
@@ -122,6 +125,10 @@ class StageConfig:
             raise DataError(f"stage {self.name}: steps and batch must be positive, decay within 0 and 1")
         if not 0 <= (self.mosaic or 0) <= 1 or (self.hands is not None and self.hands < 1):
             raise DataError(f"stage {self.name}: mosaic must be from 0 to 1, hands positive")
+        if not 0 <= (self.incomplete or 0) <= 1 or self.dense_weight <= 0:
+            raise DataError(f"stage {self.name}: incomplete must be from 0 to 1, dense_weight positive")
+        if self.dense_weight != 1 and (not self.dense or self.decoder == "none"):
+            raise DataError(f"stage {self.name}: dense_weight is for stages with `dense` and a decoder")
         if self.complete is not None and not 0 < self.complete < 1:
             raise DataError(f"stage {self.name}: complete must be a score between 0 and 1")
         rates = (self.learning_rate, self.detector_learning_rate or 1, self.backbone_learning_rate or 1)

@@ -83,6 +83,7 @@ class Mixture(Dataset):
         self.shares = shares / shares.sum()
         self.number = config.stages.index(stage)
         self.mosaic = config.mosaic if stage.mosaic is None else stage.mosaic
+        self.incomplete = config.incomplete if stage.incomplete is None else stage.incomplete
         self._queries_learn = stage.detector and not (stage.dense and stage.decoder == "none")
         try:
             self.augmentation = Augmentation(mirror=config.mirror, **stage.augmentation)
@@ -109,9 +110,7 @@ class Mixture(Dataset):
         counts = _apportion(self.shares, self.stage.batch, rng)
         augmentation = replace(self.augmentation, size=(height, width))
         # Drawn where it is asked for alone, so that other runs' batches stay as they were.
-        complete = self._queries_learn and not (
-            self.config.incomplete and rng.random() < self.config.incomplete
-        )
+        complete = self._queries_learn and not (self.incomplete and rng.random() < self.incomplete)
         samples: list[Sample] = []
         batches: list[Batch] = []
         for config, source, lot, count in zip(

@@ -65,7 +65,7 @@ class StageStep(nn.Module):
                 )
             with _whole_precision(batch.images.device):
                 loss, parts = dense_losses(seen.places, self.dense, batch, self.config.losses, choosing=False)
-            total = total + loss
+            total = total + self.stage.dense_weight * loss
             terms.update({f"dense/{name}": value for name, value in parts.items()})
         if self.stage.decoder != "none":
             loss, parts = self._decoder(seen, batch)

@@ -98,6 +98,10 @@ def test_now_and_then_a_batch_may_show_hands_beside_unlabelled_ones(tmp_path):
         # In whole batches: their detector learns nothing, and it learns from all the others.
         assert batch.exhaustive[shown].any() != mixed[-1]
     assert 0.25 < np.mean(mixed) < 0.55
+    stage = replace(config.stages[0], incomplete=1.0)
+    always = Mixture(replace(config, stages=(stage, *config.stages[1:])), stage)
+    for batch in map(always.__getitem__, range(8)):
+        assert not batch.exhaustive.all()
 
 
 def test_a_stage_may_make_more_crowded_pictures_than_the_run(config):

@@ -212,3 +212,18 @@ def test_places_and_queries_may_learn_together():
     assert "dense/score" not in terms, "scores are the detector's: one place for each hand"
     queries = network.detector.model.model.decoder.parameters()
     assert step.dense.out.weight.grad.any() and any(p.grad is not None and p.grad.any() for p in queries)
+
+
+def test_places_may_count_for_less_beside_the_queries():
+    step = training(StageConfig("both", 1, detector=True, dense=True), tiny_network(frozen=False))
+    taught = (step.dense.out.weight, step.network.decoder.joint_score.weight)
+    gradients = []
+    for weight in (1.0, 0.25):
+        step.stage = replace(step.stage, dense_weight=weight)
+        step.zero_grad()
+        torch.manual_seed(0)
+        step(collate([sample([0])]))[0].backward()
+        gradients.append([parameter.grad.clone() for parameter in taught])
+    (places, decoder), (less, same) = gradients
+    torch.testing.assert_close(less, 0.25 * places)
+    torch.testing.assert_close(same, decoder)
