@@ -98,7 +98,7 @@ def dense_losses(
     rows, columns = places.finest
     coarse = places.features[:, : rows * columns].float().unflatten(1, (rows, columns))
     here = part_loss(head.parts(coarse), batch)
-    fine = part_loss(head.fine_parts(places.fine.float().permute(0, 2, 3, 1)), batch)
+    fine = part_loss(head.fine_parts(_levelled(places.fine.float().permute(0, 2, 3, 1))), batch)
     total = SIDE_WEIGHT * (side + turn + facing) + PARTS_WEIGHT * (here + fine) + weighted_sum(parts, weights)
     terms = {"iou": iou.sum() / count, **parts, "side": side, "turn": turn, "facing": facing}
     terms.update(parts=here, fine_parts=fine)
@@ -169,6 +169,13 @@ def part_loss(said: Tensor, batch: Batch) -> Tensor:
     absent = (1 - bump).pow(4) * logits.sigmoid().square() * F.softplus(logits) * complete
     off = (offsets[index] - (at - own)[picture, hand, joint]).abs().mean(-1)
     return (found.sum() + absent.sum() + off.sum()) / max(1, len(picture))
+
+
+def _levelled(features: Tensor) -> Tensor:
+    """Features (..., C) without their size. A backbone's maps may be in the hundreds: what a head that begins
+    from nothing says of those costs a thousand times all other losses, and turns the backbone first.
+    """
+    return F.layer_norm(features, features.shape[-1:])
 
 
 def _overlaps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

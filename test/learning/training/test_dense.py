@@ -227,3 +227,15 @@ def test_places_may_count_for_less_beside_the_queries():
     (places, decoder), (less, same) = gradients
     torch.testing.assert_close(less, 0.25 * places)
     torch.testing.assert_close(same, decoder)
+
+
+def test_maps_of_large_values_do_not_drown_what_else_is_learned():
+    network = tiny_network(frozen=False)
+    step = training(StageConfig("both", 1, detector=True, dense=True, decoder="none"), network)
+    batch = collate([sample([0])])
+    places = network.detector.places(batch.images)
+    costs = []
+    for size in (1.0, 1000.0):
+        large = replace(places, fine=size * places.fine)
+        costs.append(dense_losses(large, step.dense, batch, LossWeights())[1]["fine_parts"])
+    assert float(costs[1]) == pytest.approx(float(costs[0]), rel=0.05)
