@@ -14,6 +14,9 @@ from handos_ros.learning.synthesis.rotations import frame, unit
 HAND_LENGTH = 0.18
 """m, wrist to fingertip, by which sizes in the picture are drawn."""
 
+NEAR = 0.03
+"""m; triangles with a corner nearer to the camera are left out."""
+
 NEAREST = 0.16
 """m from the camera to the middle of a hand, at least."""
 
@@ -41,6 +44,21 @@ class Viewpoint:
     size: tuple[float, float]
     place: tuple[float, float, float, float]
     roll: float
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How the picture is laid out around one of its hands, as photographs are for training.
+
+    Attributes:
+        around_hand: how often it is, rather than as the camera saw it.
+        hand_size: the hand's longer side, as fractions of the picture's longer side.
+        shift: by how much the hand's centre lies off the picture's at most, as a fraction of the picture.
+    """
+
+    around_hand: float
+    hand_size: tuple[float, float]
+    shift: float
 
 
 VIEWPOINTS = {
@@ -85,6 +103,38 @@ def draw_cameras(draws: Draws, height: int, width: int) -> Tensor:
     k[:, 1, 2] = (height - 1) / 2 + centre[:, 1] * height
     k[:, 2, 2] = 1
     return k
+
+
+def framed_cameras(
+    draws: Draws, k: Tensor, hands: Tensor, picture: Tensor, framing: Framing, height: int, width: int
+) -> Tensor:
+    """(B, 3, 3) intrinsics of the pieces, `width` x `height` px, that show one hand of each picture.
+
+    The pieces are cut out of what the cameras saw, before it was made of pixels: focal length and principal
+    point change, nothing in the scene does. A picture without hands stays as it is.
+
+    Args:
+        k: (B, 3, 3) of the cameras. hands: (N, V, 3) m, optical frame. picture: (N,) which picture each is
+            in, ascending.
+    """
+    b = len(k)
+    count = torch.bincount(picture, minlength=b)
+    wanted = (draws.uniform() * count).long()
+    size = draws.log_uniform(low=framing.hand_size[0], high=framing.hand_size[1]) * max(height, width)
+    frame_size = torch.tensor([width, height], dtype=k.dtype, device=k.device)
+    target = (frame_size - 1) / 2 + framing.shift * (2 * draws.uniform(2) - 1) * frame_size
+    some = ((draws.uniform() < framing.around_hand) & (count > 0)).nonzero()[:, 0]
+    if not len(some):
+        return k
+    first = count.cumsum(0) - count
+    points = hands[(first + wanted)[some]]
+    pixel = points[..., :2] / points[..., 2:].clamp(min=NEAR) * k[some, None, :1, 0]
+    low, high = pixel.amin(1), pixel.amax(1)
+    zoom = size[some] / (high - low).amax(1)
+    out = k.clone()
+    out[some, 0, 0] = out[some, 1, 1] = k[some, 0, 0] * zoom
+    out[some, :2, 2] = target[some] - (low + high) / 2 * zoom[:, None]
+    return out
 
 
 def place_hands(draws: Draws, k: Tensor, side: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from handos_ros.hand_model.model import HandModel, load_hand_model
 from handos_ros.learning.sample import Batch, Sample
 from handos_ros.learning.synthesis.augment import Weathering
 from handos_ros.learning.synthesis.backgrounds import Backgrounds
+from handos_ros.learning.synthesis.camera import Framing
 from handos_ros.learning.synthesis.compose import choose_backgrounds, compose, draw_backgrounds
 from handos_ros.learning.synthesis.draws import Draws
 from handos_ros.learning.synthesis.labels import Labels, label
@@ -110,8 +111,11 @@ class SyntheticHands:
         return self.render(range(first, first + batch_size), self.size_of(first))
 
     @torch.no_grad()
-    def render(self, indices: Sequence[int], size: tuple[int, int]) -> Batch:
+    def render(self, indices: Sequence[int], size: tuple[int, int], framing: Framing | None = None) -> Batch:
         """Render the pictures with these indices at one size (height, width), onto the device.
+
+        With `framing` the same scenes are shown around one of their hands, by cameras with another focal
+        length and principal point.
 
         A picture depends on the seed, its index and the size, not on the others of the batch, but for the
         rounding of sums: 1e-4 px, which on an outline may change the odd pixel. The same batch is the same
@@ -119,7 +123,7 @@ class SyntheticHands:
         """
         indices = list(indices)
         numbers = torch.tensor(indices, dtype=torch.int64, device=self.device)
-        scene = self._scenes.make(Draws(self.seed, numbers, "scene"), *size)
+        scene = self._scenes.make(Draws(self.seed, numbers, "scene"), *size, framing)
         # Few large steps are best for drawing scenes, and for all on a GPU; pixels want a CPU's cache.
         step = _AT_ONCE if self.device.type == "cpu" else len(indices)
         pieces = [

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from handos_ros.learning.synthesis.camera import NEAR
 from handos_ros.learning.synthesis.lighting import SHADOW_LIFT, Lights, ShadowMap
 from handos_ros.learning.synthesis.materials import Materials
 from handos_ros.learning.synthesis.raster import EMPTY, faces_of, inverse_depths_of, rasterise
 from handos_ros.learning.synthesis.rotations import unit
-from handos_ros.learning.synthesis.scene import NEAR, Scene, Things
+from handos_ros.learning.synthesis.scene import Scene, Things
 from handos_ros.learning.synthesis.skin import STEEPEST
 from handos_ros.learning.synthesis.textures import TEXELS, TextureBank
 

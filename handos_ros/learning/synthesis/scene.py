@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from handos_ros.hands import LEFT
-from handos_ros.learning.synthesis.camera import draw_cameras, place_hands
+from handos_ros.learning.synthesis.camera import Framing, draw_cameras, framed_cameras, place_hands
 from handos_ros.learning.synthesis.draws import Draws
 from handos_ros.learning.synthesis.grips import draw_grips
 from handos_ros.learning.synthesis.lathe import RINGS, SEGMENTS, Limb, lathe_faces, lathe_uv, turned_object
@@ -29,8 +29,6 @@ OTHERS = 3
 """Places for things that no hand holds, in each picture."""
 OTHER_CHANCES = (0.16, 0.14, 0.22)
 """How often each of them is there: before a hand, of the colour of skin, anywhere."""
-NEAR = 0.03
-"""m; triangles with a corner nearer to the camera are left out."""
 
 
 @dataclass
@@ -149,8 +147,8 @@ class SceneMaker:
         self._coarse = torch.tensor(hand.model.coarse, dtype=torch.int64, device=device)
         self._upsampling = torch.tensor(hand.model.upsampling, device=device)
 
-    def make(self, draws: Draws, height: int, width: int) -> Scene:
-        """Draw one scene for each of B pictures."""
+    def make(self, draws: Draws, height: int, width: int, framing: Framing | None = None) -> Scene:
+        """Draw one scene for each of B pictures, seen as the camera sees it or framed around a hand."""
         device = self.poses.hand.device
         b = len(draws.indices)
         k = draw_cameras(draws.for_part("camera"), height, width)
@@ -215,6 +213,8 @@ class SceneMaker:
             Materials.cat([p[2] for p in parts]),
         )  # fmt: skip
         openness = self._openness(vertices, picture)
+        if framing is not None:
+            k = framed_cameras(draws.for_part("framing"), k, vertices, picture, framing, height, width)
         return Scene(
             (b, height, width), k, hands, others, there % MAX_HANDS, side.flatten()[there], joints, openness
         )

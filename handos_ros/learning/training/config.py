@@ -78,6 +78,9 @@ class StageConfig:
         dense_weight: of the losses from places, where queries or decoder learn too.
         decoder: `none`, `2d` (all layers over joint queries alone, as HandOS's first stage) or `full`.
         augmentation: how photographs are varied, where it differs from `Augmentation`'s own fields.
+        framed: rendered pictures are laid out around a hand as photographs are, by the same fields of
+            `augmentation`, rather than as their cameras see it: small pictures show hands of which
+            something can be told.
         mosaic, hands, incomplete: as of `TrainingConfig`, where this stage differs from the run.
         complete: before the stage the run's own network looks at all photographs whose hands are not all
             known to be labelled; those in which it sees no other hand, at this score, count as fully labelled
@@ -103,6 +106,7 @@ class StageConfig:
     dense_weight: float = 1.0
     decoder: str = "full"
     augmentation: dict[str, Any] = field(default_factory=dict)
+    framed: bool = False
     mosaic: float | None = None
     hands: int | None = None
     incomplete: float | None = None

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import cached_property
 from multiprocessing import forkserver, parent_process, resource_tracker
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from handos_ros.learning.sample import Batch, Sample, collate, concatenate
 from handos_ros.learning.training.augmentation import Augmentation, mosaic
 from handos_ros.learning.training.config import SourceConfig, StageConfig, TrainingConfig
 from handos_ros.learning.training.lots import Lot
+
+if TYPE_CHECKING:  # Opened where it is used.
+    from handos_ros.learning.synthesis.camera import Framing
 
 _ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _TRIES = 8
@@ -104,6 +107,14 @@ class Mixture(Dataset):
     def _lots(self) -> list[Lot]:
         return [Lot(*both) for both in zip(self.sources, self.config.sources, strict=True)]
 
+    @cached_property
+    def _framing(self) -> Framing | None:
+        if not self.stage.framed:
+            return None
+        from handos_ros.learning.synthesis.camera import Framing
+
+        return Framing(self.augmentation.around_hand, self.augmentation.hand_size, self.augmentation.shift)
+
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.config.seed, self.number, step, self.rank])
         height, width = self.stage.sizes[rng.integers(len(self.stage.sizes))]
@@ -120,7 +131,7 @@ class Mixture(Dataset):
                 continue
             if config.kind == "synthesis":
                 first = int(rng.integers(2**40))
-                batches.append(source.render(range(first, first + count), (height, width)))
+                batches.append(source.render(range(first, first + count), (height, width), self._framing))
             else:
                 samples += [self._photograph(lot, augmentation, complete, rng) for _ in range(count)]
         if samples:

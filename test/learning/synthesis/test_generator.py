@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from handos_ros.errors import DataError
+from handos_ros.learning.synthesis.camera import Framing
 from handos_ros.learning.synthesis.draws import Draws
 from handos_ros.learning.synthesis.generator import SynthesisConfig, SyntheticHands, to_samples
 
@@ -31,6 +32,37 @@ def test_pictures_with_nothing_before_the_background(synthetic):
     assert bare
     batch = synthetic.render(bare[:1], (64, 96))
     assert batch.images.shape == (1, 3, 64, 96) and not batch.valid.any()
+
+
+def test_pictures_framed_around_a_hand(synthetic):
+    """The same scenes, nearer: one hand fills the share asked for, and labels follow the new cameras."""
+    indices = range(100, 148)
+    whole = synthetic.render(indices, (128, 96))
+    framed = synthetic.render(indices, (128, 96), Framing(1.0, (0.6, 0.6), 0.1))
+    assert not torch.equal(whole.k, framed.k)
+
+    everything = torch.cat([framed.vertices, framed.joints_3d], 2)
+    pixels = everything @ framed.k[:, None].transpose(2, 3)
+    pixels = pixels[..., :2] / pixels[..., 2:]
+    vertices, joints = pixels[:, :, :-21], pixels[:, :, -21:]
+    # Fingers of another hand may be beside the lens.
+    before = framed.valid[..., None] & (framed.joints_3d[..., 2] > 0.05)
+    assert (joints - framed.joints_2d)[before].abs().max() < 0.05
+    low, high = vertices.amin(2), vertices.amax(2)
+    wanted = (high - low).amax(-1).sub(0.6 * 128).abs() < 0.1
+    offset = ((low + high) / 2 - torch.tensor([47.5, 63.5])).abs() / torch.tensor([96, 128])
+    around = framed.valid & wanted & (offset < 0.101).all(-1)
+    # Others are hidden by what they hold, or there is none.
+    assert around.any(1).float().mean() > 0.75
+    assert around.any(1).float().sum() > 0.85 * (framed.valid.any(1)).sum()
+
+    both = whole.valid & framed.valid
+    assert both.sum() > 20
+    size = [(b.joints_3d[:, :, 9] - b.joints_3d[:, :, 0]).norm(dim=-1)[both] for b in (whole, framed)]
+    torch.testing.assert_close(*size)
+
+    never = synthetic.render(indices, (128, 96), Framing(0.0, (0.6, 0.6), 0.1))
+    assert torch.equal(never.images, whole.images)
 
 
 def test_batches_take_the_configured_sizes(synthetic):

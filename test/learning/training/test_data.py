@@ -181,3 +181,19 @@ def test_rendered_hands_stand_beside_photographs(tmp_path):
     assert len(batch) == 2 and len({source.split(":")[0] for source in batch.sources}) == 2
     assert equal(batch, mixture[0])
     assert any(mixture[step].has_vertices.any() for step in range(4))
+
+
+def test_rendered_hands_are_framed_as_photographs_are(tmp_path):
+    augmentation = {"around_hand": 1.0, "hand_size": [0.7, 0.8], "shift": 0.0}
+    config = tiny_run(tmp_path, sources=[{"kind": "synthesis", "share": 1.0}])
+    as_seen = replace(config.stages[2], batch=4, augmentation=augmentation)
+    config = replace(config, stages=(as_seen, replace(as_seen, name="framed", framed=True)))
+
+    def largest(stage):
+        mixture = Mixture(config, stage)
+        batches = [mixture[step] for step in range(4)]
+        boxes = torch.cat([b.boxes_px[b.valid.any(1)] for b in batches])
+        return (boxes[..., 2:] - boxes[..., :2]).amax((1, 2)) / max(HEIGHT, WIDTH)
+
+    assert largest(config.stages[1]).median() > 0.65
+    assert largest(config.stages[0]).median() < 0.6
