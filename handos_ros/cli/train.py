@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="YAML file of the run, or the name of a recipe that comes with the package, such as handos_lite "
         "(see docs/training.md)",
     )
-    results = parser.add_mutually_exclusive_group(required=True)
+    results = parser.add_mutually_exclusive_group()
     results.add_argument("-o", "--output", metavar="DIR", help="checkpoints, metrics and weights go there")
     results.add_argument(
         "--pack",
@@ -71,7 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--hand-model", metavar="FILE", help="your own MANO file, where the network needs it")
     parser.add_argument(
-        "--dry-run", action="store_true", help="check every source, take one step of every stage, then end"
+        "--dry-run",
+        action="store_true",
+        help="check every source, take one step of every stage, then end; writes nothing, needs no -o",
     )
     parser.add_argument(
         "--compile",
@@ -132,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
         workers = max(1, cores - (device != "cpu"))
     monitor = monitor_from(config.monitor, hand_model)
     bounds = Run(
-        Path(args.output),
+        Path(args.output) if args.output else None,
         minutes=args.minutes,
         device=device,
         workers=workers,
@@ -156,7 +158,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_words(args: argparse.Namespace) -> None:
-    """End the program where an option would be of no use."""
+    """End the program where an option would be of no use, or one is missing."""
+    if not (args.output or args.pack or args.dry_run):
+        args.parser.error("one of the arguments -o/--output --pack --dry-run is required")
     if args.megabytes is not None and not args.pack:
         args.parser.error("argument --megabytes: only with --pack")
     if args.pack:

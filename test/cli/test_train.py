@@ -79,13 +79,16 @@ def test_the_published_method_by_two_commands(tmp_path, capsys):
     assert '"vertices": 0.0' not in lines[-1] and '"vertices": ' in lines[-1]
 
 
-def test_a_dry_run_says_what_it_found_and_writes_nothing(tmp_path, capsys):
-    path = write_run(tmp_path)
-    assert main(["train", str(path), "-o", str(tmp_path / "out"), "--dry-run", "--device", "cpu"]) == 0
+@pytest.mark.parametrize("output", [[], ["-o", "out"]])
+def test_a_dry_run_says_what_it_found_and_writes_nothing(tmp_path, capsys, monkeypatch, output):
+    path = write_run(tmp_path / "run")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["train", str(path), *output, "--dry-run", "--device", "cpu"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "coco: 5 pictures, 100% of every batch"
     assert [line.split(":")[0] for line in lines[1:]] == ["detector", "joints", "full"]
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "here").iterdir())
 
 
 @pytest.mark.parametrize(

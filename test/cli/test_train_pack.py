@@ -52,7 +52,7 @@ def test_a_recipe_that_cannot_be_packed_is_refused(tmp_path, capsys, monkeypatch
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "one of the arguments -o/--output --pack is required"),
+        ([], "one of the arguments -o/--output --pack --dry-run is required"),
         (["-o", "a", "--pack", "b"], "argument --pack: not allowed with argument -o/--output"),
         (["-o", "a", "--megabytes", "3"], "argument --megabytes: only with --pack"),
         (["--pack", "b", "--minutes", "3"], "argument --minutes: not with --pack"),

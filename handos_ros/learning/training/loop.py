@@ -41,7 +41,8 @@ class Run:
     """Where a run writes and how it is bounded.
 
     Attributes:
-        output: folder for checkpoints, `metrics.jsonl`, TensorBoard's events and `weights.safetensors`.
+        output: folder for checkpoints, `metrics.jsonl`, TensorBoard's events and `weights.safetensors`. None
+            for `check` as before the first step; `train` needs one.
         minutes: stop after this long, with a checkpoint; None for never.
         device: `cpu`, `cuda`, `cuda:N`.
         workers: processes that make batches.
@@ -54,7 +55,7 @@ class Run:
         half: run the network (never its losses) in bfloat16; None for where it pays by itself, on a GPU.
     """
 
-    output: Path
+    output: Path | None
     minutes: float | None = None
     device: str = "cpu"
     workers: int = 0
@@ -136,7 +137,7 @@ class _Trainer:
         # Convolutions and norms over several pictures run a third faster so, on CPUs and on tensor cores.
         nn.utils.convert_conv2d_weight_memory_format(self.network, torch.channels_last)
         self._check_sizes()
-        resumes = newest_checkpoint(run.output / "checkpoints") is not None
+        resumes = run.output is not None and newest_checkpoint(run.output / "checkpoints") is not None
         if config.initial and not resumes:
             load_weights(self.network, config.initial)
         if config.initial_backbone and not resumes:
@@ -161,9 +162,16 @@ class _Trainer:
             else:
                 self.network.detector.compile_maps()
 
+    @property
+    def output(self) -> Path:
+        """The run's folder."""
+        if self.run.output is None:
+            raise ValueError("training needs a folder for what it writes")
+        return self.run.output
+
     def train(self) -> bool:
-        with naming(self.run.output):
-            self.run.output.mkdir(parents=True, exist_ok=True)
+        with naming(self.output):
+            self.output.mkdir(parents=True, exist_ok=True)
         end = None if self.run.minutes is None else time.monotonic() + 60 * self.run.minutes
         finished = True
         try:
@@ -212,7 +220,7 @@ class _Trainer:
             try:
                 self.optimizer.load_state_dict(self.loaded["optimizer"])
             except ValueError as error:
-                folder = self.run.output / "checkpoints"
+                folder = self.output / "checkpoints"
                 raise DataError(f"{folder}: stage {stage.name} learned other things: {error}") from None
             self.loaded = None
         step_module: nn.Module = module
@@ -230,7 +238,7 @@ class _Trainer:
             completed=self.completed,
         )
         batches = mixture.loader(self.step, stage.steps, self.run.workers, pin=self.device.type == "cuda")
-        log = _Log(self.run.output, stage, self.step, self.run.progress and self.rank == 0, self.rank == 0)
+        log = _Log(self.output, stage, self.step, self.run.progress and self.rank == 0, self.rank == 0)
         complete = True
         try:
             for batch in batches:
@@ -316,7 +324,7 @@ class _Trainer:
         learned = next(kind for kind in ("full", "2d", "none") if kind in begun)
         save_weights(
             network,
-            self.run.output / "weights.safetensors",
+            self.output / "weights.safetensors",
             hand_model=self.hand_model,
             info={"handos.learned": learned},
         )
@@ -346,11 +354,11 @@ class _Trainer:
             "dense": None if self.head is None else self.head.state_dict(),
             "completed": self.completed,
         }
-        save_checkpoint(self.run.output / "checkpoints", self.total, state)
+        save_checkpoint(self.output / "checkpoints", self.total, state)
         self._save_weights(self.average.module)
 
     def _resume(self) -> None:
-        folder = self.run.output / "checkpoints"
+        folder = self.output / "checkpoints"
         state = load_checkpoint(folder)
         try:
             if not same_weights(config_from_dict(state["config"]), self.network.config):
