@@ -85,6 +85,9 @@ class StageConfig:
         complete: before the stage the run's own network looks at all photographs whose hands are not all
             known to be labelled; those in which it sees no other hand, at this score, count as fully labelled
             from then on (`training.completion`). None for not.
+        hard: before the stage the run's own network looks at all photographs without hands; each is drawn as
+            often as its best score, over the middling one, to this power says (`training.mining`). 0 for all
+            alike, None for as in the stage before.
         learning_rate: at its height.
         detector_learning_rate: of the detector, where it learns; None for the same.
         backbone_learning_rate: of the detector's backbone, where it learns; None for the detector's. One that
@@ -111,6 +114,7 @@ class StageConfig:
     hands: int | None = None
     incomplete: float | None = None
     complete: float | None = None
+    hard: float | None = None
     learning_rate: float = 5e-4
     detector_learning_rate: float | None = None
     backbone_learning_rate: float | None = None
@@ -135,6 +139,8 @@ class StageConfig:
             raise DataError(f"stage {self.name}: dense_weight is for stages with `dense` and a decoder")
         if self.complete is not None and not 0 < self.complete < 1:
             raise DataError(f"stage {self.name}: complete must be a score between 0 and 1")
+        if (self.hard or 0) < 0:
+            raise DataError(f"stage {self.name}: hard must not be negative")
         rates = (self.learning_rate, self.detector_learning_rate or 1, self.backbone_learning_rate or 1)
         if min(rates) <= 0 or self.warmup < 0:
             raise DataError(f"stage {self.name}: learning rates must be positive, warmup not negative")

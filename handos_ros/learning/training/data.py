@@ -66,6 +66,7 @@ class Mixture(Dataset):
         num_vertices: V of the hand model: batches without a mesh still have room for one.
         completed: for each source the numbers of pictures that count as fully labelled
             (`training.completion`).
+        hard: for each source how often its pictures are drawn (`training.mining`).
     """
 
     def __init__(
@@ -76,9 +77,11 @@ class Mixture(Dataset):
         rank: int = 0,
         num_vertices: int = 0,
         completed: Sequence[Sequence[int]] = (),
+        hard: Sequence[Sequence[float]] = (),
     ) -> None:
         self.config, self.stage, self.rank, self.num_vertices = config, stage, rank, num_vertices
         self.completed = completed
+        self.hard = [*hard, *[()] * len(config.sources)][: len(config.sources)]
         self._sources: list[Any] | None = None
         shares = np.array(
             [source.share * (not stage.kinds or source.kind in stage.kinds) for source in config.sources]
@@ -105,7 +108,7 @@ class Mixture(Dataset):
 
     @cached_property
     def _lots(self) -> list[Lot]:
-        return [Lot(*both) for both in zip(self.sources, self.config.sources, strict=True)]
+        return [Lot(*each) for each in zip(self.sources, self.config.sources, self.hard, strict=True)]
 
     @cached_property
     def _framing(self) -> Framing | None:

@@ -30,6 +30,7 @@ from handos_ros.learning.training.completion import complete_pictures
 from handos_ros.learning.training.config import StageConfig, TrainingConfig
 from handos_ros.learning.training.data import Mixture
 from handos_ros.learning.training.losses import MeshTopology
+from handos_ros.learning.training.mining import hard_negatives
 from handos_ros.learning.training.stages import StageStep
 from handos_ros.network.config import config_from_dict, config_to_dict, load_config
 from handos_ros.network.handos import HandosNetwork
@@ -154,6 +155,7 @@ class _Trainer:
         self.head: nn.Module | None = None
         self.loaded: dict[str, Any] | None = None
         self.completed: list[list[int]] = []
+        self.hard: list[list[float]] = []
         if resumes:
             self._resume()
         if run.compiled:
@@ -204,10 +206,17 @@ class _Trainer:
         self.network.detector.freeze_parts(stage.frozen)
         self.network.train()
 
-    def _train_stage(self, stage: StageConfig, stopped: Callable[[], bool]) -> bool:
-        if stage.complete is not None and not self.step:
-            network = self.average.module.eval()
+    def _look(self, stage: StageConfig) -> None:
+        """What the stage wants to know of the pictures before it begins, as the network sees them now."""
+        network = self.average.module.eval()
+        if stage.complete is not None:
             self.completed = complete_pictures(network, self.hand_model, self.config, stage.complete)
+        if stage.hard is not None:
+            self.hard = hard_negatives(network, self.hand_model, self.config, stage.hard)
+
+    def _train_stage(self, stage: StageConfig, stopped: Callable[[], bool]) -> bool:
+        if not self.step:
+            self._look(stage)
         self.prepare(stage)
         module = StageStep(self.network, self.config, stage, self.mesh).to(self.device)
         if module.dense is not None and self.dense is not None:
@@ -236,6 +245,7 @@ class _Trainer:
             rank=self.rank,
             num_vertices=len(self.hand_model.template),
             completed=self.completed,
+            hard=self.hard,
         )
         batches = mixture.loader(self.step, stage.steps, self.run.workers, pin=self.device.type == "cuda")
         log = _Log(self.output, stage, self.step, self.run.progress and self.rank == 0, self.rank == 0)
@@ -353,6 +363,7 @@ class _Trainer:
             "optimizer": None if stage_done else self.optimizer.state_dict(),
             "dense": None if self.head is None else self.head.state_dict(),
             "completed": self.completed,
+            "hard": self.hard,
         }
         save_checkpoint(self.output / "checkpoints", self.total, state)
         self._save_weights(self.average.module)
@@ -377,6 +388,8 @@ class _Trainer:
             self.average.load_state_dict(state["average"])
             self.stage, self.step, self.total = state["stage"], state["step"], state["total"]
             self.dense, self.completed = state["dense"], state["completed"]
+            # Checkpoints of before there was such a thing have none.
+            self.hard = state.get("hard", [])
         except (KeyError, RuntimeError) as error:
             raise DataError(f"{folder}: the checkpoint does not fit this network: {error}") from None
         self.loaded = state if state["optimizer"] is not None else None

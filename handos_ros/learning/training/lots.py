@@ -26,12 +26,19 @@ _FACTORS = (0.25, 4.0)
 
 
 class Lot:
-    """Pictures of one source, drawn as `SourceConfig.backs` and `SourceConfig.rare` say."""
+    """Pictures of one source, drawn as `SourceConfig.backs` and `SourceConfig.rare` say.
 
-    def __init__(self, source: Any, config: SourceConfig) -> None:
+    Args:
+        hard: how often each of a source of negatives is drawn (`mining.hard_negatives`); empty for all alike.
+    """
+
+    def __init__(self, source: Any, config: SourceConfig, hard: Sequence[float] = ()) -> None:
         self.source = source
         self.shows_hands = config.kind != "negatives"
         self._until: NDArray[np.float64] | None = None
+        # A folder that has changed meanwhile is drawn from evenly until it is looked at again.
+        if len(hard) and len(hard) == len(source):
+            self._until = np.cumsum(hard) / np.sum(hard)
         if config.backs != 1 or config.rare:
             labels = [entry.labels for entry in source.entries]
             weights = rare_poses(labels, config.rare)
