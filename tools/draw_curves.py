@@ -68,12 +68,14 @@ def draw(rows: list[dict], output: Path) -> None:
             steps, values = curve(rows, name)
             if steps:
                 panel.plot(steps, values, ".-", markersize=3, label=name.removeprefix("eval/"))
-        for row in changes:
+        for number, row in enumerate(changes):
             panel.axvline(row["step"], color="grey", linewidth=0.8, linestyle=":")
-            panel.text(row["step"], 1.0, row["stage"], transform=panel.get_xaxis_transform(), fontsize=8)
+            # Stages may be short: names in two rows do not lie on one another.
+            height = 1.0 + 0.035 * (number % 2)
+            panel.text(row["step"], height, row["stage"], transform=panel.get_xaxis_transform(), fontsize=7)
         panel.set_xlim(0, rows[-1]["step"])
         panel.set_ylim(bottom=0)
-        panel.set_title(title, fontsize=10, pad=14)
+        panel.set_title(title, fontsize=10, pad=20)
         panel.set_xlabel("step", fontsize=8)
         if panel.get_legend_handles_labels()[0]:
             panel.legend(fontsize=8)
