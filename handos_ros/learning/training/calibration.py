@@ -14,14 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from handos_ros.hand_model.model import HandModel
-from handos_ros.inference.pipeline import Pipeline
-from handos_ros.inference.torch_backend import TorchBackend
 from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
 from handos_ros.learning.evaluation.detection import match_greedily
 from handos_ros.learning.sample import Sample
 from handos_ros.learning.training.config import TrainingConfig
 from handos_ros.learning.training.data import Negatives
-from handos_ros.learning.training.monitor import evenly
+from handos_ros.learning.training.monitor import evenly, pipeline_of
 from handos_ros.network.handos import HandosNetwork
 
 LEAST_SCORE = 0.02
@@ -47,8 +45,7 @@ def calibrate(
     Returns:
         The score at which the network was best cut before; None where it found no hand to measure on.
     """
-    backend = TorchBackend(network, device=str(next(network.parameters()).device))
-    pipeline = Pipeline(backend, hand_model, model_id=network.config.name, min_score=LEAST_SCORE)
+    pipeline = pipeline_of(network, hand_model, min_score=LEAST_SCORE)
     scores, correct, hands = [], [], 0
     for picture in _pictures(config, completed):
         sample = picture()

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handos_ros.hand_model.model import HandModel
-from handos_ros.inference.pipeline import Pipeline
-from handos_ros.inference.torch_backend import TorchBackend
 from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
 from handos_ros.learning.evaluation.detection import areas
 from handos_ros.learning.training.config import TrainingConfig
+from handos_ros.learning.training.monitor import pipeline_of
 from handos_ros.network.handos import HandosNetwork
 
 _SAME = 0.3
@@ -36,8 +35,7 @@ def complete_pictures(
     Returns:
         For each source the numbers of its pictures in which there is no such candidate.
     """
-    backend = TorchBackend(network, device=str(next(network.parameters()).device))
-    pipeline = Pipeline(backend, hand_model, model_id=network.config.name, min_score=score)
+    pipeline = pipeline_of(network, hand_model, min_score=score)
     found: list[list[int]] = []
     for source in config.sources:
         found.append([])

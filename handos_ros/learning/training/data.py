@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain, repeat
 from multiprocessing import forkserver, parent_process, resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,8 +81,7 @@ class Mixture(Dataset):
         hard: Sequence[Sequence[float]] = (),
     ) -> None:
         self.config, self.stage, self.rank, self.num_vertices = config, stage, rank, num_vertices
-        self.completed = completed
-        self.hard = [*hard, *[()] * len(config.sources)][: len(config.sources)]
+        self.completed, self.hard = completed, hard
         self._sources: list[Any] | None = None
         shares = np.array(
             [source.share * (not stage.kinds or source.kind in stage.kinds) for source in config.sources]
@@ -108,7 +108,8 @@ class Mixture(Dataset):
 
     @cached_property
     def _lots(self) -> list[Lot]:
-        return [Lot(*each) for each in zip(self.sources, self.config.sources, self.hard, strict=True)]
+        hard = chain(self.hard, repeat(()))
+        return [Lot(*each) for each in zip(self.sources, self.config.sources, hard, strict=False)]
 
     @cached_property
     def _framing(self) -> Framing | None:

@@ -22,7 +22,7 @@ _NEIGHBOUR = 5
 _COMPARED = 4000
 """Poses are compared with at most so many, evenly taken: more would only take longer."""
 _FACTORS = (0.25, 4.0)
-"""However rare or common its hands, a photograph is drawn at least and at most so often."""
+"""However rare or common what it shows, a photograph is drawn at least and at most so often."""
 
 
 class Lot:
@@ -35,14 +35,14 @@ class Lot:
     def __init__(self, source: Any, config: SourceConfig, hard: Sequence[float] = ()) -> None:
         self.source = source
         self.shows_hands = config.kind != "negatives"
-        self._until: NDArray[np.float64] | None = None
-        # A folder that has changed meanwhile is drawn from evenly until it is looked at again.
-        if len(hard) and len(hard) == len(source):
-            self._until = np.cumsum(hard) / np.sum(hard)
+        weights = np.array(hard)
         if config.backs != 1 or config.rare:
             labels = [entry.labels for entry in source.entries]
             weights = rare_poses(labels, config.rare)
             weights *= [config.backs if shows_a_back(each) else 1.0 for each in labels]
+        self._until: NDArray[np.float64] | None = None
+        # A folder that has changed meanwhile is drawn from evenly until it is looked at again.
+        if len(weights) and len(weights) == len(source):
             self._until = np.cumsum(weights) / np.sum(weights)
 
     def draw(self, rng: np.random.Generator) -> Sample:
@@ -58,6 +58,11 @@ def shows_a_back(labels: Sample) -> bool:
     return bool((backs & known).any())
 
 
+def factors(values: NDArray[np.float64], power: float) -> NDArray[np.float64]:
+    """How often each of N is to be drawn: its value over the median, to this power, within limits."""
+    return np.clip((values / max(float(np.median(values)), 1e-9)) ** power, *_FACTORS)
+
+
 def rare_poses(pictures: Sequence[Sample], power: float) -> NDArray[np.float64]:
     """How often each picture is to be drawn: 1 for a hand of middling rarity, and where no joints are known.
 
@@ -69,7 +74,7 @@ def rare_poses(pictures: Sequence[Sample], power: float) -> NDArray[np.float64]:
         pictures: labels alone; their images are not looked at.
         power: 0 for all alike.
     """
-    factors = np.ones(len(pictures))
+    alike = np.ones(len(pictures))
     known = [
         (number, hand)
         for number, each in enumerate(pictures)
@@ -77,13 +82,13 @@ def rare_poses(pictures: Sequence[Sample], power: float) -> NDArray[np.float64]:
         if weights.min() > 0
     ]
     if not power or len(known) <= _NEIGHBOUR:
-        return factors
+        return alike
     poses = np.stack([_pose(pictures[number], hand) for number, hand in known])
     distances = _to_neighbour(poses)
-    rarity = np.clip((distances / max(np.median(distances), 1e-9)) ** power, *_FACTORS)
+    rarity = factors(distances, power)
     rarest = np.zeros(len(pictures))
     np.maximum.at(rarest, [number for number, _ in known], rarity)
-    return np.where(rarest > 0, rarest, factors)
+    return np.where(rarest > 0, rarest, alike)
 
 
 def _pose(labels: Sample, hand: int) -> NDArray[np.float64]:

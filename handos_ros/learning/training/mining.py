@@ -7,17 +7,13 @@ and lamps, each of them seen as seldom as every meadow.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from handos_ros.hand_model.model import HandModel
-from handos_ros.inference.pipeline import Pipeline
-from handos_ros.inference.torch_backend import TorchBackend
 from handos_ros.learning.training.config import TrainingConfig
 from handos_ros.learning.training.data import Negatives
+from handos_ros.learning.training.lots import factors
+from handos_ros.learning.training.monitor import pipeline_of
 from handos_ros.network.handos import HandosNetwork
-
-_FACTORS = (0.25, 4.0)
-"""However plain or misleading, a photograph is drawn at least and at most so often."""
 
 
 def hard_negatives(
@@ -27,14 +23,13 @@ def hard_negatives(
 
     Args:
         network: in evaluation mode.
-        power: of the score, see `factors`.
+        power: of the best score in each, see `lots.factors`.
 
     Returns:
         For each source of kind `negatives` how often each of its pictures is to be drawn, 1 for a middling
         one; nothing for other sources.
     """
-    backend = TorchBackend(network, device=str(next(network.parameters()).device))
-    pipeline = Pipeline(backend, hand_model, model_id=network.config.name, min_score=0, max_hands=1)
+    pipeline = pipeline_of(network, hand_model, min_score=0, max_hands=1)
     found: list[list[float]] = []
     for source in config.sources:
         scores = []
@@ -43,12 +38,5 @@ def hard_negatives(
             for number in range(len(empty)):
                 hands = pipeline(empty[number].image, mesh=False)
                 scores.append(float(hands.scores.max(initial=0)))
-        found.append(factors(np.array(scores), power).tolist())
+        found.append(factors(np.array(scores), power).tolist() if scores else [])
     return found
-
-
-def factors(scores: NDArray[np.float64], power: float) -> NDArray[np.float64]:
-    """The best scores of N pictures over their median, to this power, within limits."""
-    if not len(scores):
-        return scores
-    return np.clip((scores / max(float(np.median(scores)), 1e-9)) ** power, *_FACTORS)

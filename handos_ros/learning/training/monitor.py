@@ -48,8 +48,7 @@ class Monitor:
 
     def __call__(self, network: HandosNetwork, _step: int) -> dict[str, float]:
         """Metrics by name, `real/...` and `synthetic/...`."""
-        backend = TorchBackend(network, device=str(next(network.parameters()).device))
-        pipeline = Pipeline(backend, self.hand_model, model_id=network.config.name, min_score=AP_MIN_SCORE)
+        pipeline = pipeline_of(network, self.hand_model, min_score=AP_MIN_SCORE)
         paths = [self.dataset.folder / entry.file_name for entry in self.entries]
         cameras = [entry.labels.camera(entry.width, entry.height) for entry in self.entries]
         results = predict(pipeline, [partial(read_picture, path) for path in paths], cameras)
@@ -71,6 +70,16 @@ def monitor_from(config: MonitorConfig | None, hand_model: HandModel) -> Monitor
     if config is None or not Path(config.annotations).is_file():
         return None
     return Monitor(config, hand_model)
+
+
+def pipeline_of(
+    network: HandosNetwork, hand_model: HandModel, *, min_score: float, max_hands: int = 10
+) -> Pipeline:
+    """What a network that is being trained finds, in evaluation mode, on the device where it is."""
+    backend = TorchBackend(network, device=str(next(network.parameters()).device))
+    return Pipeline(
+        backend, hand_model, model_id=network.config.name, min_score=min_score, max_hands=max_hands
+    )
 
 
 def evenly(total: int, at_most: int) -> list[int]:

@@ -12,7 +12,8 @@ from handos_ros.hand_model.model import load_hand_model  # noqa: E402
 from handos_ros.learning.training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from handos_ros.learning.training.data import Mixture  # noqa: E402
 from handos_ros.learning.training.loop import Run, train  # noqa: E402
-from handos_ros.learning.training.mining import factors, hard_negatives  # noqa: E402
+from handos_ros.learning.training.lots import factors  # noqa: E402
+from handos_ros.learning.training.mining import hard_negatives  # noqa: E402
 
 COUNT = 7
 
