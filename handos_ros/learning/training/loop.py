@@ -91,8 +91,8 @@ def check(config: TrainingConfig, hand_model: HandModel, run: Run) -> str:
     trainer = _Trainer(config, hand_model, run)
     mixture = Mixture(config, config.stages[0], num_vertices=len(hand_model.template))
     lines = [
-        f"{source.kind}: {_extent(opened)}, {share:.0%} of every batch"
-        for source, opened, share in zip(config.sources, mixture.sources, mixture.shares, strict=True)
+        f"{source.kind}: {_extent(opened)}"
+        for source, opened in zip(config.sources, mixture.sources, strict=True)
     ]
     for number, stage in enumerate(config.stages):
         trainer.stage, trainer.step = number, 0
@@ -100,13 +100,19 @@ def check(config: TrainingConfig, hand_model: HandModel, run: Run) -> str:
         module = StageStep(trainer.network, config, stage, trainer.mesh).to(trainer.device)
         trainer.optimizer = _optimizer(module, config, stage)
         started = time.monotonic()
-        batch = Mixture(config, stage, num_vertices=len(hand_model.template))[0]
+        mixture = Mixture(config, stage, num_vertices=len(hand_model.template))
+        batch = mixture[0]
         made = time.monotonic()
         terms, _, _ = trainer._one_step(module, stage, batch.to(trainer.device))
         values = " ".join(f"{name} {float(value):.3g}" for name, value in terms.items())
         seconds = time.monotonic() - made
-        line = f"{stage.name}: batch of {len(batch)} in {made - started:.2f} s, step in {seconds:.2f} s"
-        line += f"; {values}"
+        shares = ", ".join(
+            f"{share:.0%} {source.kind}"
+            for source, share in zip(config.sources, mixture.shares, strict=True)
+            if share
+        )
+        line = f"{stage.name}: batch of {len(batch)} ({shares}) in {made - started:.2f} s"
+        line += f", step in {seconds:.2f} s; {values}"
         if trainer.device.type == "cuda":
             line += f"; {torch.cuda.max_memory_allocated(trainer.device) / 2**30:.1f} GiB at the peak"
         lines.append(line)

@@ -23,7 +23,7 @@ from handos_ros.inference.loading import learned_by  # noqa: E402
 from handos_ros.inference.pipeline import Pipeline  # noqa: E402
 from handos_ros.learning.training import checkpoint  # noqa: E402
 from handos_ros.learning.training.checkpoint import load_checkpoint, newest_checkpoint  # noqa: E402
-from handos_ros.learning.training.config import StageConfig  # noqa: E402
+from handos_ros.learning.training.config import SourceConfig, StageConfig  # noqa: E402
 from handos_ros.learning.training.loop import Run, check, learning_rate, train  # noqa: E402
 from handos_ros.network.weights import load_network  # noqa: E402
 
@@ -419,10 +419,19 @@ def test_sizes_that_the_network_cannot_take_are_named(config, tmp_path):
 
 def test_a_dry_run_takes_a_step_of_every_stage_and_writes_nothing(config, tmp_path):
     report = check(config, load_hand_model(), Run(tmp_path / "a")).splitlines()
-    assert report[0] == "coco: 5 pictures, 100% of every batch"
+    assert report[0] == "coco: 5 pictures"
     assert [line.split(":")[0] for line in report[1:]] == ["detector", "joints", "full"]
-    assert all("batch of 2" in line and "joints_2d" in line for line in report[1:])
+    assert all("batch of 2 (100% coco)" in line and "joints_2d" in line for line in report[1:])
     assert not (tmp_path / "a").exists()
+
+
+def test_a_dry_run_says_what_each_stage_is_drawn_from(config, tmp_path):
+    empty = SourceConfig("negatives", share=1.0, images=str(tmp_path / "photographs" / "images"))
+    stages = (replace(config.stages[0], kinds=("coco",)), config.stages[1])
+    config = changed(config, sources=(replace(config.sources[0], share=3.0), empty), stages=stages)
+    report = check(config, load_hand_model(), Run(None)).splitlines()
+    assert report[:2] == ["coco: 5 pictures", "negatives: 5 pictures"]
+    assert "(100% coco)" in report[2] and "(75% coco, 25% negatives)" in report[3]
 
 
 def test_a_dry_run_names_what_cannot_stay_frozen(config, tmp_path):
