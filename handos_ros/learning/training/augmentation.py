@@ -197,11 +197,15 @@ def mosaic(samples: Sequence[Sample], augmentation: Augmentation, rng: np.random
     height, width = augmentation.size
     y, x = (int(n * rng.uniform(0.35, 0.65)) for n in (height, width))
     image = np.zeros((height, width, 3), np.uint8)
+    low, high = augmentation.hand_size
     parts = []
     for sample, (top, left, bottom, right) in zip(
         samples, [(0, 0, y, x), (0, x, y, width), (y, 0, height, x), (y, x, height, width)], strict=True
     ):
-        part = replace(augmentation, size=(bottom - top, right - left))(sample, rng)
+        # The network meets single hands, so they are as large in px here, as far as the quarter holds them.
+        part_size = (bottom - top, right - left)
+        least = min(low * max(augmentation.size) / max(part_size), high)
+        part = replace(augmentation, size=part_size, hand_size=(least, high))(sample, rng)
         image[top:bottom, left:right] = part.image
         offset = np.array([left, top], np.float32)
         weak = part.has_joints_3d & ~part.joints_3d_absolute

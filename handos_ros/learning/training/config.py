@@ -31,6 +31,7 @@ class SourceConfig:
             set, its options (`split`, `subset`, `setup`).
         backs: of `coco`: how many times as often a photograph is drawn in which the back of a hand is seen.
             People show their palms; what is rarely seen is not told apart.
+        crowds: likewise for photographs of three hands or more.
         rare: of `coco`: photographs whose hands are in poses that few others show are drawn more often, by
             this power of the distance to the nearest other poses; 0 for all alike. See `lots.rare_poses`.
         exclude: of `negatives`: keep out the pictures whose number, in sorted order, modulo 10 is in
@@ -43,12 +44,16 @@ class SourceConfig:
     images: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     backs: float = 1.0
+    crowds: float = 1.0
     rare: float = 0.0
     exclude: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.backs <= 0 or (self.backs != 1 and self.kind != "coco"):
-            raise DataError(f"source {self.kind}: backs must be positive, and is for sources of kind coco")
+        for name, factor in (("backs", self.backs), ("crowds", self.crowds)):
+            if factor <= 0 or (factor != 1 and self.kind != "coco"):
+                raise DataError(
+                    f"source {self.kind}: {name} must be positive, and is for sources of kind coco"
+                )
         if self.rare < 0 or (self.rare and self.kind != "coco"):
             raise DataError(f"source {self.kind}: rare must not be negative, and is for sources of kind coco")
         if self.kind not in SOURCE_KINDS:

@@ -44,7 +44,13 @@ _PARENTS = list(JOINT_PARENTS[1:])
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weight of each term; 0 leaves a term out. The first nine are those of HandOS, supplement I.2."""
+    """Weight of each term; 0 leaves a term out. The first nine are those of HandOS, supplement I.2.
+
+    Attributes:
+        oks_width: factor on the joints' sigmas in both OKS terms. At 1, as published, their pull is strongest
+            on joints that are 0.05 of a hand's size off and a quarter of that at 0.12, where it decides
+            whether a joint counts as found; at 2 it is strongest there.
+    """
 
     joints_2d: float = 10.0
     oks_2d: float = 4.0
@@ -59,6 +65,7 @@ class LossWeights:
     confidence: float = 0.5
     bones: float = 0.0
     stretch: float = 0.0
+    oks_width: float = 1.0
 
 
 @dataclass(eq=False)
@@ -96,7 +103,7 @@ def hand_losses(
     if weights.joints_2d:
         terms["joints_2d"] = joints_2d_loss(joints_2d, t.joints_2d, weight_2d, area)
     if weights.oks_2d:
-        terms["oks_2d"] = oks_loss(joints_2d, t.joints_2d, weight_2d, area)
+        terms["oks_2d"] = oks_loss(joints_2d, t.joints_2d, weight_2d, area, weights.oks_width)
     if weights.confidence and p.joint_logits is not None:
         terms["confidence"] = confidence_loss(p.joint_logits.float(), joints_2d, t.joints_2d, weight_2d, area)
     if p.joints_3d is not None:
@@ -113,7 +120,7 @@ def hand_losses(
             if weights.joints_proj:
                 terms["joints_proj"] = joints_2d_loss(projected, t.joints_2d, weight_2d, area)
             if weights.oks_proj:
-                terms["oks_proj"] = oks_loss(projected, t.joints_2d, weight_2d, area)
+                terms["oks_proj"] = oks_loss(projected, t.joints_2d, weight_2d, area, weights.oks_width)
     if p.vertices is not None:
         if mesh is None:
             raise ValueError("losses on vertices need the mesh's topology")
@@ -161,14 +168,17 @@ def joints_2d_loss(joints: Tensor, label: Tensor, weight: Tensor, area: Tensor) 
     return masked_mean((joints - label).abs().mean(-1) / area.sqrt()[:, None], weight)
 
 
-def oks_loss(joints: Tensor, label: Tensor, weight: Tensor, area: Tensor) -> Tensor:
+def oks_loss(joints: Tensor, label: Tensor, weight: Tensor, area: Tensor, width: float = 1.0) -> Tensor:
     """1 - OKS, arguments as in `joints_2d_loss`. Bounded, so that one wrong label cannot rule a batch."""
-    return masked_mean(1 - joint_similarity(joints, label, area), weight)
+    return masked_mean(1 - joint_similarity(joints, label, area, width), weight)
 
 
-def joint_similarity(joints: Tensor, label: Tensor, area: Tensor) -> Tensor:
-    """(M, 21): exp(-d^2 / (2 area (2 sigma)^2)), each joint's share of OKS, as COCO counts it, in px."""
-    sigmas = joints.new_tensor(OKS_SIGMAS)
+def joint_similarity(joints: Tensor, label: Tensor, area: Tensor, width: float = 1.0) -> Tensor:
+    """(M, 21): exp(-d^2 / (2 area (2 sigma)^2)), each joint's share of OKS, as COCO counts it, in px.
+
+    `width` is a factor on the sigmas.
+    """
+    sigmas = joints.new_tensor(OKS_SIGMAS) * width
     squared = (joints - label).square().sum(-1)
     return torch.exp(-squared / (2 * area[:, None] * (2 * sigmas).square()))
 

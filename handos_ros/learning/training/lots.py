@@ -17,6 +17,8 @@ from handos_ros.learning.facing import faces
 from handos_ros.learning.sample import Sample
 from handos_ros.learning.training.config import SourceConfig
 
+_CROWD = 3
+"""Hands that make a photograph one of a crowd: people have two."""
 _NEIGHBOUR = 5
 """The distance to a pose's fifth neighbour tells how rare it is: nearer ones are that hand, later."""
 _COMPARED = 4000
@@ -26,7 +28,7 @@ _FACTORS = (0.25, 4.0)
 
 
 class Lot:
-    """Pictures of one source, drawn as `SourceConfig.backs` and `SourceConfig.rare` say.
+    """Pictures of one source, drawn as `backs`, `crowds` and `rare` of `SourceConfig` say.
 
     Args:
         hard: how often each of a source of negatives is drawn (`mining.hard_negatives`); empty for all alike.
@@ -36,10 +38,11 @@ class Lot:
         self.source = source
         self.shows_hands = config.kind != "negatives"
         weights = np.array(hard)
-        if config.backs != 1 or config.rare:
+        if config.backs != 1 or config.crowds != 1 or config.rare:
             labels = [entry.labels for entry in source.entries]
             weights = rare_poses(labels, config.rare)
             weights *= [config.backs if shows_a_back(each) else 1.0 for each in labels]
+            weights *= [config.crowds if len(each) >= _CROWD else 1.0 for each in labels]
         self._until: NDArray[np.float64] | None = None
         # A folder that has changed meanwhile is drawn from evenly until it is looked at again.
         if len(weights) and len(weights) == len(source):

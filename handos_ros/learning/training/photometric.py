@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+_BLURRED_AT = 320
+"""Longer side in px of the pictures that the widths of blur are for."""
+
 
 @dataclass(frozen=True)
 class Photometric:
@@ -22,7 +25,8 @@ class Photometric:
         saturation: largest factor away from 1 on the distance to grey.
         hue: largest turn of the colours, rad.
         grey: how often the picture loses its colour.
-        blur, motion_blur, shrink, noise, jpeg: how often each happens.
+        blur, motion_blur, shrink, noise, jpeg: how often each happens. The first three are as wide as they
+            are in a picture whose longer side is 320 px, that is narrower in a smaller one.
     """
 
     brightness: float = 0.3
@@ -44,13 +48,15 @@ class Photometric:
 
         image = cv2.transform(image, self._colour_matrix(rng))
         image = cv2.LUT(image, self._table(rng))
+        h, w = image.shape[:2]
+        scale = max(h, w) / _BLURRED_AT
         if rng.random() < self.blur:
-            image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.8))
+            image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.8) * scale)
         elif rng.random() < self.motion_blur:
-            image = cv2.filter2D(image, -1, _line(int(rng.integers(3, 12)), rng.uniform(0, math.pi)))
+            length = max(2, round(int(rng.integers(3, 12)) * scale))
+            image = cv2.filter2D(image, -1, _line(length, rng.uniform(0, math.pi)))
         elif rng.random() < self.shrink:
-            h, w = image.shape[:2]
-            factor = rng.uniform(0.3, 0.8)
+            factor = min(1.0, rng.uniform(0.3, 0.8) / scale)
             small = cv2.resize(image, (max(1, int(w * factor)), max(1, int(h * factor))))
             image = cv2.resize(small, (w, h))
         if rng.random() < self.noise:

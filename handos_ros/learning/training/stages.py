@@ -120,8 +120,10 @@ def choose_queries(
     """
     wanted = min(hands, batch.valid.shape[1])
     device = seen.boxes.device
-    # Pictures of a crowd: which hands get a place is left to chance.
-    order = (batch.valid.float() + torch.rand(batch.valid.shape, device=device)).topk(wanted, dim=1).indices
+    # Pictures of a crowd: which hands get a place is left to chance, but a box alone teaches no joints.
+    known = batch.valid & ((batch.joints_2d_weight > 0).any(-1) | batch.has_joints_3d)
+    lots = batch.valid.float() + known.float() + torch.rand(batch.valid.shape, device=device)
+    order = lots.topk(wanted, dim=1).indices
     valid = batch.valid.gather(1, order)
     labels = batch.boxes.gather(1, order[..., None].expand(-1, -1, 4))
     covers, _ = overlap(seen.boxes.float(), batch.boxes)

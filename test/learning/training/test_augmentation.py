@@ -181,6 +181,33 @@ def test_a_mosaic_keeps_labels_on_the_picture():
     assert not out.has_joints_3d.any() and not out.has_vertices.any()
 
 
+def test_hands_of_a_mosaic_are_as_large_as_single_ones():
+    upright = replace(PLAIN, rotation=0, any_rotation=0, stretch=0, shift=0)
+    wanted = replace(upright, hand_size=(0.3, 0.6), around_hand=1.0)
+    rng = np.random.default_rng(6)
+    sizes = [
+        max(box[2:] - box[:2]) / 320
+        for number in range(40)
+        for box in mosaic([photograph(number, n=1)] * 4, wanted, rng).boxes
+    ]
+    # At most as large as before, since a quarter holds no more.
+    assert len(sizes) > 100 and np.percentile(sizes, 5) > 0.25 and np.median(sizes) < 0.4
+
+
+def test_blur_is_as_wide_in_a_small_picture_as_in_a_large_one():
+    blurred = replace(Photometric(), blur=1.0, noise=0, jpeg=0)
+
+    def width(size):
+        """Of an edge, in shares of the picture."""
+        edge = np.zeros((size, size, 3), np.uint8)
+        edge[:, size // 2 :] = 255
+        made = [blurred(edge, np.random.default_rng(seed)).astype(float)[0, :, 0] for seed in range(30)]
+        return np.mean([np.abs(np.diff(line)).sum() / np.abs(np.diff(line)).max() for line in made]) / size
+
+    assert width(640) == pytest.approx(width(320), rel=0.1)
+    assert width(160) < 1.5 * width(320)
+
+
 def test_the_same_seed_gives_the_same_picture():
     first, second = (Augmentation()(photograph(), np.random.default_rng(9)) for _ in range(2))
     assert (first.image == second.image).all() and (first.joints_2d == second.joints_2d).all()

@@ -97,6 +97,7 @@ def stage(**changes):
         (stage(complete=0), "stage full: complete must be a score between 0 and 1"),
         ({"sources": [{**SOURCE, "backs": 0}]}, "source coco: backs"),
         ({"sources": [{"kind": "synthesis", "share": 1.0, "backs": 2}]}, "source synthesis: backs"),
+        ({"sources": [{**SOURCE, "crowds": 0}]}, "source coco: crowds"),
         ({"sources": [{**SOURCE, "rare": -1}]}, "source coco: rare"),
         ({"sources": [{"kind": "synthesis", "share": 1.0, "rare": 1}]}, "source synthesis: rare"),
         ({"losses": {"nc": -1}}, "losses"),

@@ -53,6 +53,19 @@ def test_oks_counts_pixels_area_and_sigma():
     assert value.item() == pytest.approx((1 - math.exp(-error)) / 2, rel=1e-5)
 
 
+def test_wider_sigmas_pull_on_joints_that_are_further_off():
+    def pull(distance, width):
+        said = joints([distance, 0.0]).requires_grad_()
+        weights = LossWeights(joints_2d=0, confidence=0, oks_width=width)
+        labels = torch.zeros(1, 21, 2), first_joints(1), torch.tensor([1e4])
+        losses.oks_loss(said, *labels, weights.oks_width).backward()
+        return float(said.grad.abs().sum())
+
+    # A tenth of the hand's size is 10 px here.
+    assert pull(2.0, 1.0) > 2 * pull(2.0, 2.0)
+    assert pull(15.0, 2.0) > 2 * pull(15.0, 1.0)
+
+
 def test_the_hand_sigmas_are_those_of_coco_wholebody():
     assert len(losses.OKS_SIGMAS) == 21
     assert losses.OKS_SIGMAS[0] == 0.029 and losses.OKS_SIGMAS[4] == 0.047 and losses.OKS_SIGMAS[20] == 0.031
@@ -290,7 +303,7 @@ def predictions(m=2, seed=0):
 def test_without_labels_every_term_is_zero_and_so_is_its_gradient(mesh, v):
     p, weights = predictions(), LossWeights(bones=1.0, stretch=1.0)
     terms = losses.hand_losses(p, targets(v=v), weights, mesh)
-    assert set(terms) == set(vars(weights))
+    assert set(terms) == set(vars(weights)) - {"oks_width"}
     total = losses.weighted_sum(terms, weights)
     assert total.item() == 0
     total.backward()

@@ -109,6 +109,16 @@ def test_rare_poses_may_be_drawn_more_often(tmp_path):
     assert drawn(path, tmp_path, {"004.png"}, rare=1.0) == pytest.approx(4 / 13, abs=0.08)
 
 
+def test_photographs_of_crowds_may_be_drawn_more_often(tmp_path):
+    path = write_photographs(tmp_path / "photographs", count=10)
+    content = json.loads(path.read_text())
+    first = content["annotations"][0]
+    content["annotations"] += [{**first, "id": 100 + number} for number in range(2)]
+    content["annotations"] += [{**content["annotations"][1], "id": 200}]
+    path.write_text(json.dumps(content))
+    assert drawn(path, tmp_path, {"000.png"}, crowds=4.0) == pytest.approx(4 / 13, abs=0.08)
+
+
 def test_backs_of_hands_may_be_drawn_more_often(tmp_path):
     path = write_photographs(tmp_path / "photographs", count=10)
     content = json.loads(path.read_text())

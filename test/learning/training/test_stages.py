@@ -267,3 +267,18 @@ def test_more_hands_than_places_take_turns(batch):
         assert len(set(hand[0].tolist())) == 2 and (hand >= 0).all()
         chosen |= set(hand[0].tolist())
     assert chosen == {0, 1, 2, 3, 4}
+
+
+def test_hands_without_joints_wait_for_a_place(batch):
+    labelled = sample([0, 1, 2, 3])
+    alone = np.arange(4)[:, None] >= 2
+    boxes_alone = replace(
+        labelled,
+        joints_2d_weight=np.where(alone, 0, labelled.joints_2d_weight),
+        has_joints_3d=labelled.has_joints_3d & ~alone[:, 0],
+    )
+    crowd = collate([boxes_alone])
+    for seed in range(6):
+        torch.manual_seed(seed)
+        _, _, hand = choose_queries(seen(crowd.boxes), crowd, 2, own_boxes=1.0, training=True)
+        assert set(hand[0].tolist()) == {0, 1}
