@@ -27,12 +27,12 @@ _ARGUMENTS = (
     ("rectified", "", "true for rectified pictures (image_rect): P of camera_info or of camera_file"),
     ("params", str(_SHARE / "config" / "handos.yaml"), "file of parameters"),
     ("namespace", "", "of the node, and of the driver"),
-    ("use_sim_time", "false", "take the time from /clock"),
+    ("use_sim_time", "", "true to take the time from /clock"),
     ("autostart", "", "false to configure and activate the node yourself"),
     ("log_level", "info", "debug, info, warn or error"),
     ("driver", "", "package/executable of a camera driver to start, such as v4l2_camera/v4l2_camera_node"),
     ("driver_params", "", "file of parameters of the driver"),
-    ("rviz", "false", "show the hands in RViz"),
+    ("rviz", "false", "show the hands in RViz, of several cameras those of the first"),
     ("rviz_frame", "camera", "RViz's fixed frame: the frame_id of the pictures, or one that tf joins to it"),
 )
 
@@ -48,7 +48,10 @@ def generate_launch_description() -> LaunchDescription:
 
 def _nodes(context: LaunchContext) -> list[Node]:
     values = {name: LaunchConfiguration(name).perform(context).strip() for name, _, _ in _ARGUMENTS}
-    nodes = [_handos(values, context.launch_configurations.get("ros_namespace", ""))]
+    # The namespace that a launch file around this one pushed.
+    outer = context.launch_configurations.get("ros_namespace", "")
+    values["full_namespace"] = _full(values["namespace"], outer)
+    nodes = [_handos(values)]
     if values["driver"]:
         nodes.append(_driver(values))
     if _is_true("rviz", values):
@@ -56,9 +59,14 @@ def _nodes(context: LaunchContext) -> list[Node]:
     return nodes
 
 
-def _handos(values: dict[str, str], outer: str) -> Node:
-    """The node; `outer` is the namespace that a launch file around this one pushed."""
-    parameters: dict[str, object] = {"use_sim_time": _is_true("use_sim_time", values)}
+def _full(namespace: str, outer: str) -> str:
+    """The nodes' namespace in full: with a slash before each of its names, empty for the root."""
+    names = namespace if namespace.startswith("/") else f"{outer}/{namespace}"
+    return "".join(f"/{name}" for name in names.split("/") if name)
+
+
+def _handos(values: dict[str, str]) -> Node:
+    parameters: dict[str, object] = {}
     for argument, parameter in (
         ("transport", "image_transport"),
         ("model", "model"),
@@ -69,8 +77,8 @@ def _handos(values: dict[str, str], outer: str) -> Node:
         if values[argument]:
             parameters[parameter] = values[argument]
     if values["cameras"]:
-        parameters["cameras"] = [name.strip() for name in values["cameras"].split(",")]
-    for switch in ("autostart", "rectified"):
+        parameters["cameras"] = _cameras(values)
+    for switch in ("autostart", "rectified", "use_sim_time"):
         if values[switch]:
             parameters[switch] = _is_true(switch, values)
     return Node(
@@ -80,17 +88,18 @@ def _handos(values: dict[str, str], outer: str) -> Node:
         namespace=values["namespace"],
         parameters=[values["params"], parameters],
         remappings=_topics(values),
-        arguments=["--ros-args", "--log-level", f"{_logger(values, outer)}:={values['log_level']}"],
+        arguments=["--ros-args", "--log-level", f"{_logger(values)}:={values['log_level']}"],
         output="screen",
     )
 
 
-def _logger(values: dict[str, str], outer: str) -> str:
+def _logger(values: dict[str, str]) -> str:
     """The name of the node's logger: the node's own in full, with dots."""
-    namespace = values["namespace"]
-    if not namespace.startswith("/"):
-        namespace = f"{outer}/{namespace}"
-    return ".".join([*filter(None, namespace.split("/")), "handos"])
+    return f"{values['full_namespace']}/handos".removeprefix("/").replace("/", ".")
+
+
+def _cameras(values: dict[str, str]) -> list[str]:
+    return [name.strip() for name in values["cameras"].split(",")]
 
 
 def _driver(values: dict[str, str]) -> Node:
@@ -108,13 +117,15 @@ def _driver(values: dict[str, str]) -> Node:
 
 
 def _rviz(values: dict[str, str]) -> Node:
-    prefix = f"/{values['namespace'].strip('/')}".rstrip("/")
+    # One camera's hands: RViz's file has one display for them, which others can be added to.
+    camera = _cameras(values)[0].strip("/")
+    published = "/".join([values["full_namespace"], "handos", *filter(None, [camera])])
     return Node(
         package="rviz2",
         executable="rviz2",
         arguments=["-d", str(_SHARE / "config" / "handos.rviz"), "-f", values["rviz_frame"]],
-        remappings=[(f"/handos/{name}", f"{prefix}/handos/{name}") for name in ("markers", "overlay")],
-        parameters=[{"use_sim_time": _is_true("use_sim_time", values)}],
+        remappings=[(f"/handos/{name}", f"{published}/{name}") for name in ("markers", "overlay")],
+        parameters=[{"use_sim_time": _is_true("use_sim_time", values)}] if values["use_sim_time"] else [],
         output="log",
     )
 

@@ -22,6 +22,16 @@ def test_the_parameter_file_holds_every_parameter_at_its_default():
     assert content["/**"]["ros__parameters"] == asdict(Settings())
 
 
+def test_paths_may_begin_at_home(monkeypatch):
+    from handos_ros.ros.parameters import Settings, check
+
+    monkeypatch.setenv("HOME", "/home/someone")
+    settings = check(Settings(weights="~/weights", camera_file="~/{camera}.yaml", hand_model="anny"))
+    assert (settings.weights, settings.camera_file, settings.hand_model) == (
+        "/home/someone/weights", "/home/someone/{camera}.yaml", "anny",
+    )  # fmt: skip
+
+
 def test_the_node_takes_the_parameter_file(rig):
     pytest.importorskip("handos_ros.msg", reason="needs this package built with colcon and sourced")
     rig.start("--hands", "1", ros=("--params-file", str(ROOT / "config" / "handos.yaml")))
@@ -88,6 +98,28 @@ def test_the_log_level_is_the_nodes_in_whatever_namespace(rig, monkeypatch, name
     assert rig.spin_until(lambda: rig.state(f"{full}/handos") == 3, 20), rig.log  # active
     rig.spin(0.2)
     assert ("runs on" in rig.log) == (level == "info"), rig.log
+
+
+def test_what_is_left_empty_is_as_the_file_of_parameters_has_it(monkeypatch):
+    (node,) = _launched(monkeypatch)
+    assert node.parameters == [str(ROOT / "config" / "handos.yaml"), {}]
+    (node,) = _launched(monkeypatch, use_sim_time="true", cameras="left, right")
+    assert node.parameters[1] == {"use_sim_time": True, "cameras": ["left", "right"]}
+
+
+@pytest.mark.parametrize(
+    "namespace, outer, cameras, full",
+    [
+        ("", "", "", "/handos"),
+        ("arm", "/robot", "", "/robot/arm/handos"),
+        ("/arm", "/robot", "left,right", "/arm/handos/left"),
+        ("", "", "/head/left", "/handos/head/left"),
+    ],
+)
+def test_rviz_listens_to_the_node_in_whatever_namespace(monkeypatch, namespace, outer, cameras, full):
+    asked = {"namespace": namespace, "ros_namespace": outer, "cameras": cameras, "rviz": "true"}
+    _, rviz = _launched(monkeypatch, **asked)
+    assert rviz.remappings == [(f"/handos/{name}", f"{full}/{name}") for name in ("markers", "overlay")]
 
 
 def test_the_rviz_file_shows_what_the_node_publishes():
