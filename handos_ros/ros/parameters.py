@@ -3,6 +3,7 @@
 # ruff: noqa: RUF009  (_parameter is dataclasses.field, with names for its metadata)
 from __future__ import annotations
 
+import os
 from dataclasses import Field, dataclass, field, fields, replace
 from importlib.util import find_spec
 from typing import Any
@@ -15,6 +16,9 @@ from rclpy.validate_topic_name import validate_topic_name
 
 from handos_ros.errors import HandosError
 from handos_ros.video.tracker import score_to_stay
+
+_PATHS = ("weights", "hand_model", "camera_file")
+"""A shell does not replace the ~ in `weights:=~/weights`."""
 
 
 def _parameter(
@@ -45,8 +49,8 @@ class Settings:
     cameras: list[str] = _parameter(
         [""],
         "Namespaces of the cameras that the one network serves in turn: for each, <camera>/image_raw and "
-        "<camera>/camera_info are read and ~/<camera>/hands and so on are published. A single empty name "
-        "stands for image_raw itself.",
+        "<camera>/camera_info are read and ~/<camera>/hands and so on are published. A name that begins with "
+        "a slash is outside the node's namespace. A single empty name stands for image_raw itself.",
     )
     image_transport: str = _parameter(
         "raw",
@@ -168,6 +172,8 @@ def check(settings: Settings) -> Settings:
     Raises:
         HandosError: naming the parameter and what it may be.
     """
+    paths = {name: os.path.expanduser(getattr(settings, name)) for name in _PATHS}
+    settings = replace(settings, **paths)
     numbers: dict[str, Any] = {
         spec.name: _number(spec, getattr(settings, spec.name)) for spec in fields(Settings) if _is_real(spec)
     }
@@ -182,8 +188,9 @@ def check(settings: Settings) -> Settings:
                 f"parameter {spec.name} needs the ROS package {module}, which is not here: "
                 f"sudo apt install ros-$ROS_DISTRO-{module.replace('_', '-')}"
             )
-    cameras = [name.strip("/") for name in settings.cameras]
-    if not cameras or len(set(cameras)) != len(cameras):
+    # A name with a slash before it is in no other namespace; what is published is in the node's in any case.
+    cameras = [name.rstrip("/") for name in settings.cameras]
+    if not cameras or len({name.lstrip("/") for name in cameras}) != len(cameras):
         raise HandosError(f"parameter cameras must hold different names, at least one; got {cameras}")
     for name in filter(None, cameras):
         try:
