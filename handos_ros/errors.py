@@ -19,6 +19,10 @@ class CameraError(HandosError):
     """Intrinsics or distortion that describe no camera: zero or non-finite K, wrong shapes."""
 
 
+class DistortionError(CameraError):
+    """Distortion of a model that is not known, or with coefficients that its model has no use for."""
+
+
 class ModelError(HandosError):
     """A hand model or weights file that is missing, damaged or made for something else."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from handos_ros.errors import CameraError
+from handos_ros.errors import CameraError, DistortionError
 
 JOINT_NAMES: tuple[str, ...] = (
     "wrist",
@@ -46,10 +46,15 @@ class TranslationSource(enum.IntEnum):
     REPROJECTION = 1
     """Least squares: the place at which the 3D joints meet the 2D joints."""
     DEPTH = 2
-    """A depth picture."""
+    """A depth picture; reserved, nothing reads one yet."""
 
 
-_DISTORTION_LENGTHS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
+# OpenCV has one function for both of the former; drivers give either name with any of its lengths.
+_DISTORTION_LENGTHS = {
+    "plumb_bob": (4, 5, 8, 12, 14),
+    "rational_polynomial": (4, 5, 8, 12, 14),
+    "equidistant": (4,),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +65,12 @@ class Camera:
         k: (3, 3) intrinsics in px: fx 0 cx, 0 fy cy, 0 0 1.
         width, height: size in px of the picture that `k` belongs to.
         distortion: coefficients in OpenCV's order, empty for none.
-        distortion_model: ROS's names: `plumb_bob` (k1 k2 p1 p2 [k3]), `rational_polynomial`
-            (8, 12 or 14 coefficients) or `equidistant` (fisheye, k1 k2 k3 k4).
+        distortion_model: ROS's names: `plumb_bob` or `rational_polynomial` (either with 4, 5, 8, 12 or
+            14 coefficients: k1 k2 p1 p2 k3 ...) or `equidistant` (fisheye, k1 k2 k3 k4).
         source: where `k` came from.
 
     Raises:
-        CameraError: naming the value that describes no camera.
+        CameraError: naming the value that describes no camera; DistortionError where it is the lens's.
     """
 
     k: NDArray[np.float64]
@@ -96,19 +101,19 @@ class Camera:
         if self.width <= 0 or self.height <= 0:
             raise CameraError(f"the camera's picture size must be positive, got {self.width}x{self.height}")
         if not np.isfinite(distortion).all():
-            raise CameraError(f"the distortion holds a value that is not finite: {distortion.tolist()}")
+            raise DistortionError(f"the distortion holds a value that is not finite: {distortion.tolist()}")
         if not distortion.any():
             distortion = np.zeros(0)
         elif self.distortion_model not in _DISTORTION_LENGTHS:
-            raise CameraError(
+            raise DistortionError(
                 f"unknown distortion model {self.distortion_model!r}; known are "
                 + ", ".join(_DISTORTION_LENGTHS)
             )
         elif len(distortion) not in _DISTORTION_LENGTHS[self.distortion_model]:
-            raise CameraError(
+            *some, last = map(str, _DISTORTION_LENGTHS[self.distortion_model])
+            raise DistortionError(
                 f"distortion model {self.distortion_model} takes "
-                f"{' or '.join(str(n) for n in _DISTORTION_LENGTHS[self.distortion_model])} "
-                f"coefficients, got {len(distortion)}"
+                f"{' or '.join(filter(None, (', '.join(some), last)))} coefficients, got {len(distortion)}"
             )
         k.setflags(write=False)
         distortion.setflags(write=False)
@@ -206,7 +211,10 @@ class Camera:
         # The default 5 iterations leave whole pixels of error at the edge of wide lenses.
         criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-10)
         if self.distortion_model == "equidistant":
-            out = cv2.fisheye.undistortPoints(flat, self.k, self.distortion, criteria=criteria)
+            try:
+                out = cv2.fisheye.undistortPoints(flat, self.k, self.distortion, criteria=criteria)
+            except TypeError:  # OpenCV before 4.6, as Ubuntu 22.04 has it, iterates ten times, come what may
+                out = cv2.fisheye.undistortPoints(flat, self.k, self.distortion)
         elif hasattr(cv2, "undistortPointsIter"):  # OpenCV 4
             out = cv2.undistortPointsIter(flat, self.k, self.distortion, None, None, criteria)
         else:

@@ -81,6 +81,11 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, tracking: bool = Fal
         help="the camera's calibration as ROS's camera_calibration writes it; "
         "without it f = the longer side is assumed, and the results say so",
     )
+    group.add_argument(
+        "--rectified",
+        action="store_true",
+        help="the pictures are rectified (image_rect): the camera is projection_matrix, without distortion",
+    )
 
 
 def load_pipeline(args: argparse.Namespace, *, threads: int | None = None) -> Pipeline:
@@ -105,17 +110,24 @@ def model_options(args: argparse.Namespace) -> dict[str, Any]:
     return {**options, "min_score": score_to_stay(args.min_score, args.keep_score)}
 
 
-def load_camera(args: argparse.Namespace, *, rectified: bool = False) -> Camera | None:
-    """The camera that `--camera` names, as it is or for rectified pictures; None without it.
+def load_camera(args: argparse.Namespace, *, rectified: bool | None = None) -> Camera | None:
+    """The camera that `--camera` names, None without it.
+
+    Args:
+        args: of the command.
+        rectified: for rectified pictures; None as `--rectified` says.
 
     Raises:
         CameraError: naming the file and what is wrong with it.
+        DataError: where `--rectified` says so of no file.
     """
     if args.camera is None:
+        if args.rectified and rectified is None:
+            raise DataError("--rectified says which matrix of the camera's file counts: give --camera K.yaml")
         return None
     from handos_ros.hands import Camera
 
-    return Camera.from_yaml(args.camera, rectified)
+    return Camera.from_yaml(args.camera, args.rectified if rectified is None else rectified)
 
 
 def refuse_useless(args: argparse.Namespace, useless: Mapping[str, str]) -> None:

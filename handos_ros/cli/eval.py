@@ -79,7 +79,7 @@ def _check_words(args: argparse.Namespace) -> None:
 
     words = {
         "--benchmark": ("only_2d", "true_boxes", "submission", "data"),
-        "--annotations": ("images", "negatives", "camera"),
+        "--annotations": ("images", "negatives", "camera", "rectified"),
     }
     what = "--annotations" if args.benchmark else "--benchmark"
     for name in words[what]:

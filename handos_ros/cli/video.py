@@ -39,7 +39,7 @@ _TOLERANCE = 0.01
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `handos video`."""
-    parser.add_argument("source", metavar="FILE|0", help="a video file, or the number of a camera")
+    parser.add_argument("source", metavar="FILE|0", help="a video file, or a camera: 0, /dev/video0")
     parser.add_argument("-o", "--output", metavar="DIR", help="folder for the results; needed for a file")
     parser.add_argument("--no-overlay", action="store_true", help="write no video, only json lines")
     parser.add_argument("--no-window", action="store_true", help="open no window for a camera")
@@ -55,25 +55,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Work through the video; what was done is kept, whatever ends it."""
+    """Work through the video; what was done is kept where the video or the user ends it early.
+
+    Where the results cannot be written any more, or something else fails, nothing is left of them.
+    """
     from handos_ros.files.atomic import refuse_existing
-    from handos_ros.files.videos import LiveCamera, VideoFile
+    from handos_ros.files.videos import LiveCamera, VideoFile, camera_number
     from handos_ros.video.tracker import Tracker
 
     started = perf_counter()
     camera = common.load_camera(args)
-    live = args.source.isdecimal()
+    number = camera_number(args.source)
+    live = number is not None
     window = live and not args.no_window and _may_open_window(must=args.output is None)
     if args.output is None and not live:
         raise DataError("-o DIR is missing: where shall the results go?")
     if args.output is None and not window:
         raise DataError("neither a window nor an output: give -o DIR")
-    lines, video = _outputs(args, live)
+    lines, video = _outputs(args, number)
     for path in filter(None, (lines, video)):
         refuse_existing(path, overwrite=args.overwrite)
 
     with ExitStack() as stack:
-        source: VideoFile | LiveCamera = LiveCamera(int(args.source)) if live else VideoFile(args.source)
+        source: VideoFile | LiveCamera = VideoFile(args.source) if number is None else LiveCamera(number)
         stack.callback(source.close)
         if not source.rate_is_known:
             common.warn(f"{args.source}: does not tell its rate; {source.rate:g} frames/s is assumed")
@@ -99,11 +103,11 @@ def run(args: argparse.Namespace) -> int:
     return 0 if whole and not work.failed else 1
 
 
-def _outputs(args: argparse.Namespace, live: bool) -> tuple[Path | None, Path | None]:
+def _outputs(args: argparse.Namespace, number: int | None) -> tuple[Path | None, Path | None]:
     """The files of json lines and of the overlay video."""
     if args.output is None:
         return None, None
-    stem = f"camera{args.source}" if live else Path(args.source).stem
+    stem = Path(args.source).stem if number is None else f"camera{number}"
     folder = common.output_folder(args.output)
     return folder / f"{stem}.jsonl", None if args.no_overlay else folder / f"{stem}_overlay.mp4"
 

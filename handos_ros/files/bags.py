@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 from time import perf_counter
@@ -55,6 +55,7 @@ class BagOptions:
         part_bytes: size of the output's parts.
         camera: replaces every camera_info; None to go by camera_info.
         rectified_camera: does so for rectified pictures; None where it is not known beside `camera`.
+        rectified: all pictures are rectified, whatever their topics are called.
         mesh: whether messages and markers hold the mesh.
         smoothing, min_score: of the tracker.
         overwrite, resume: see `BagWriter`.
@@ -68,6 +69,7 @@ class BagOptions:
     part_bytes: int = 2 << 30
     camera: Camera | None = None
     rectified_camera: Camera | None = None
+    rectified: bool = False
     mesh: bool = True
     smoothing: float = 0.5
     min_score: float = 0.0
@@ -138,6 +140,8 @@ def process_bag(
     started = perf_counter()
     reader = BagReader(source)
     cameras, missing = choose(reader, options.topics)
+    if options.rectified:
+        cameras = [replace(camera, rectified=True) for camera in cameras]
     for camera in cameras:
         if options.camera is not None and options.camera_of(camera) is None:
             raise DataError(
@@ -408,8 +412,7 @@ class _Run:
         topics = {camera.info for camera in self._cameras.values() if camera.info}
         if self._options.camera is not None:
             return {}
-        found = {topic: self._reader.first(topic) for topic in topics}
-        return {topic: message for topic, message in found.items() if message is not None}
+        return self._reader.first_of(topics)
 
     def _decode(self, message: Message, topics: CameraTopics, info: Message | None) -> _Frame:
         """Bytes to a picture and its camera."""
@@ -419,16 +422,18 @@ class _Run:
             raise PictureError(f"no {message.topic.msgtype}: {error}") from None
         picture = decode_image(image)
         height, width = picture.shape[:2]
-        camera, complaint = self._options.camera_of(topics), ""
+        camera, complaint, doubts = self._options.camera_of(topics), "", list[str]()
         if camera is None:
             camera = Camera.assumed(width, height)
             try:
                 if info is not None:
                     decoded: Any = rosmsg.typestore().deserialize_cdr(info.data, CAMERA_INFO)
-                    found = camera_from_message(decoded, rectified=topics.rectified)
+                    found = camera_from_message(decoded, rectified=topics.rectified, doubt=doubts.append)
                     camera = found.resized(width, height)
             except (CameraError, SerdeError) as error:
                 complaint = f"{topics.info}: {error}; a camera is assumed for {topics.image}"
+        for doubt in doubts:
+            complaint = complaint or f"{topics.info}: {doubt}"
         stamp = image.header.stamp
         header = {
             "stamp": {"sec": stamp.sec, "nanosec": stamp.nanosec},
@@ -571,7 +576,7 @@ def _job(
     asked = [options.camera_of(each) for each in cameras]
     return {
         "input": reader.fingerprint(),
-        "topics": [[each.image, each.name, each.info] for each in cameras],
+        "topics": [[each.image, each.name, each.info, each.rectified] for each in cameras],
         "kept_topics": sorted(kept),
         "model": pipeline.model_id,
         "weights": pipeline.fingerprint,

@@ -95,11 +95,20 @@ class BagReader:
         for file in self.files:
             yield from self._messages_of(file, wanted)
 
-    def first(self, topic: str) -> Message | None:
-        """The first message of a topic that can be read."""
-        for message in BagReader(self.path).messages([topic]):
-            return message
-        return None
+    def first_of(self, topics: Collection[str]) -> dict[str, Message]:
+        """The first message of each topic, where there is one that can be read."""
+        reader, found = BagReader(self.path), dict[str, Message]()
+        for file in reader.files:
+            missing = [topic for topic in topics if topic not in found]
+            if not missing:
+                break
+            # A file that is compressed as a whole takes its time to unpack: once for all topics.
+            with _naming(file), _unpacked(file) as plain:
+                for topic in missing:
+                    message = next(reader._messages_in(file, plain.path, frozenset([topic])), None)
+                    if message is not None:
+                        found[topic] = message
+        return found
 
     @cached_property
     def topics(self) -> dict[str, tuple[str, int | None]]:
@@ -178,18 +187,22 @@ class BagReader:
         with _naming(file), _unpacked(file) as plain:
             if plain.complaint:
                 self._note(f"{file.name}: {plain.complaint}")
-            whole = self._messages_of_whole(plain.path, wanted)
-            try:
-                opened = next(whole, None)
-            except _Unreadable as error:
-                yield from self._messages_of_broken(file, plain.path, wanted, str(error))
-                return
-            try:
-                if opened is not None:
-                    yield opened
-                    yield from whole
-            except _Unreadable as error:
-                self._note(f"{file.name} is damaged: {error}; the rest of it was left out")
+            yield from self._messages_in(file, plain.path, wanted)
+
+    def _messages_in(self, file: Path, plain: Path, wanted: frozenset[str]) -> Iterator[Message]:
+        """Those of a file that is unpacked to `plain`."""
+        whole = self._messages_of_whole(plain, wanted)
+        try:
+            opened = next(whole, None)
+        except _Unreadable as error:
+            yield from self._messages_of_broken(file, plain, wanted, str(error))
+            return
+        try:
+            if opened is not None:
+                yield opened
+                yield from whole
+        except _Unreadable as error:
+            self._note(f"{file.name} is damaged: {error}; the rest of it was left out")
 
     def _messages_of_whole(self, file: Path, wanted: frozenset[str]) -> Iterator[Message]:
         """As rosbags reads them; `_Unreadable` where it cannot."""

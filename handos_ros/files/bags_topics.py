@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rosbags.serde import SerdeError
 
 from handos_ros.errors import DataError
-from handos_ros.files.bags_reading import BagReader
+from handos_ros.files.bags_reading import BagReader, Message
 from handos_ros.files.image_messages import depth_encoding
 from handos_ros.files.rosmsg import typestore
 
@@ -25,7 +25,8 @@ class CameraTopics:
         name: as it stands in `/handos/<name>/hands`; empty for a picture topic without a namespace.
         image: its picture topic.
         info: its camera_info topic, None where the bag has none.
-        rectified: the pictures were rectified, so that P holds their intrinsics and not K.
+        rectified: the pictures were rectified, so that P holds their intrinsics and not K; by the last
+            part of the topic's name (`image_rect`, `image_rect_color`).
     """
 
     name: str
@@ -94,7 +95,9 @@ def image_topics(topics: Mapping[str, tuple[str, int | None]]) -> list[str]:
 
 def colour_topics(reader: BagReader) -> list[str]:
     """The topics of a bag that hold pictures of colours or greys, and at least one message."""
-    return [name for name in image_topics(reader.topics) if not _is_depth(reader, name)]
+    names = image_topics(reader.topics)
+    first = reader.first_of(names)
+    return [name for name in names if name not in first or not _is_depth(first[name])]
 
 
 def cameras(images: Sequence[str], topics: Mapping[str, tuple[str, int | None]]) -> list[CameraTopics]:
@@ -127,11 +130,8 @@ def _without_transport(name: str, kind: str) -> str:
     return base if kind == COMPRESSED and leaf == "compressed" and base else name
 
 
-def _is_depth(reader: BagReader, name: str) -> bool:
-    """Whether the topic's first message says that it is depth."""
-    message = reader.first(name)
-    if message is None:
-        return False
+def _is_depth(message: Message) -> bool:
+    """Whether a topic's first message says that it is depth."""
     try:
         decoded = typestore().deserialize_cdr(message.data, message.topic.msgtype)
     except SerdeError:

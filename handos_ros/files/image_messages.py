@@ -6,13 +6,15 @@ and the bags see the same picture. cv_bridge is not needed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from handos_ros.errors import CameraError, PictureError
+from handos_ros.errors import CameraError, DistortionError, PictureError
 from handos_ros.files.jpeg import is_cut_off_jpeg
 from handos_ros.hands import Camera, KSource
 
@@ -99,22 +101,29 @@ def depth_encoding(msg: Any) -> str | None:
     return encoding if encoding in _DEPTH_ENCODINGS else None
 
 
-def camera_from_message(msg: Any, *, rectified: bool = False) -> Camera:
+def camera_from_message(
+    msg: Any, *, rectified: bool = False, doubt: Callable[[str], None] | None = None
+) -> Camera:
     """The camera that a message with the fields of sensor_msgs/CameraInfo describes.
 
     Args:
         msg: height, width, distortion_model, d, k, p, binning_x, binning_y, roi.
         rectified: the picture was rectified (`image_rect`): its intrinsics are the left 3x3 of P,
-            and it has no distortion.
+            and it has no distortion. A lens without distortion needs no P for it.
+        doubt: told why the lens's distortion cannot be used, which is then left out: K alone is worth more
+            than a guess. None to raise the error instead.
 
     Returns:
         The camera of the picture as published, that is after binning and cropping (`roi`).
 
     Raises:
         CameraError: if the message describes no camera; K of zeros is how ROS says `not calibrated`.
+            DistortionError for a lens that is not known.
     """
     k = np.array(msg.k, dtype=np.float64).reshape(-1)
     distortion = np.array(msg.d, dtype=np.float64).reshape(-1)
+    # Pictures of a lens that bends nothing are rectified as they come.
+    rectified = rectified and (any(msg.p) or bool(distortion.any()))
     if rectified and k.any() and not any(msg.p):
         raise CameraError(
             "camera_info has a P of zeros, which rectified pictures need, though its K is there"
@@ -136,14 +145,15 @@ def camera_from_message(msg: Any, *, rectified: bool = False) -> Camera:
     k[1] /= bin_y
     k[0, 2] += 0.5 / bin_x - 0.5
     k[1, 2] += 0.5 / bin_y - 0.5
-    return Camera(
-        k,
-        width // bin_x,
-        height // bin_y,
-        distortion=distortion,
-        distortion_model=msg.distortion_model or "plumb_bob",
-        source=KSource.CAMERA_INFO,
-    )
+    without = Camera(k, width // bin_x, height // bin_y, source=KSource.CAMERA_INFO)
+    try:
+        model = msg.distortion_model or "plumb_bob"
+        return replace(without, distortion=distortion, distortion_model=model)
+    except DistortionError as error:
+        if doubt is None:
+            raise
+        doubt(f"{error}; the lens's distortion is left out, so hands near the picture's edges are misplaced")
+        return without
 
 
 def _decode_raw(msg: Any) -> NDArray[np.uint8]:

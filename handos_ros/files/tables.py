@@ -20,8 +20,9 @@ from handos_ros.hands import JOINT_NAMES, LEFT, Hands, KSource, TranslationSourc
 COLUMNS: dict[str, tuple[str, str]] = {
     "bag": ("string", "name of the bag"),
     "camera": ("string", "name of the camera: what stands between /handos/ and /hands in the topic"),
-    "picture": ("int64", "number of the picture among those of its camera, from 0; numbers are missing "
-                "where a picture shows no hand"),
+    "picture": ("int64", "number of the HandArray among those of its camera, from 0: of the pictures that "
+                "could be read, or that the node looked at; numbers are missing where a picture shows no "
+                "hand. To join with pictures, go by `stamp_ns`"),
     "stamp_ns": ("int64", "the picture's own time stamp, ns since 1970 or since the robot started"),
     "recorded_ns": ("int64", "when the picture was recorded, ns since 1970"),
     "frame_id": ("string", "the camera's optical frame, in which x y z are: x right, y down, z forward"),
@@ -40,7 +41,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "box_y_min": ("float32", "px"),
     "box_x_max": ("float32", "px"),
     "box_y_max": ("float32", "px"),
-    "place_source": ("string", "what the distance rests on: network, reprojection or depth"),
+    "place_source": ("string", "what the distance rests on: network or reprojection"),
     **{f"wrist_q{axis}": ("float32", "how the wrist is turned, quaternion, axes as in Hand.msg")
        for axis in "xyzw"},
     **{

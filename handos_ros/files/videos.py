@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 import threading
 import time
@@ -73,6 +74,11 @@ class VideoFile:
     """
 
     def __init__(self, path: str | Path) -> None:
+        if "://" in str(path) and not os.path.exists(path):
+            raise DataError(
+                f"{path}: the address of a stream; only files and this machine's cameras are read. Record it "
+                "(ffmpeg -i ADDRESS -c copy FILE.mp4), or give the node the topic of a driver for it"
+            )
         if not os.path.exists(path):
             raise DataError(f"{path}: no such file")
         if os.path.isdir(path):
@@ -117,6 +123,12 @@ class VideoFile:
     def close(self) -> None:
         """Close the file."""
         self._capture.release()
+
+
+def camera_number(source: str) -> int | None:
+    """Of a camera, given as 0 or /dev/video0; None for what is a file."""
+    match = re.fullmatch(r"(?:/dev/video)?(\d+)", source, re.ASCII)
+    return int(match[1]) if match else None
 
 
 class LiveCamera:

@@ -16,6 +16,7 @@ class CameraCache:
 
     Attributes:
         problem: why the latest camera_info, or the file, could not be used, empty where it could.
+        doubt: why its distortion was left out, empty where it was not.
 
     Args:
         file: a calibration file that replaces camera_info, or None.
@@ -26,15 +27,18 @@ class CameraCache:
     """
 
     def __init__(self, file: str | Path | None, *, rectified: bool = False) -> None:
-        self.problem = ""
+        self.problem = self.doubt = ""
         self._file = file
         self._key: Any = None
         self._camera: Camera | None = None
         if file is not None:
             self._key, self._camera = rectified, Camera.from_yaml(file, rectified)
 
-    def camera(self, info: Any, *, rectified: bool) -> Camera | None:
-        """The camera, at the size that it was calibrated for; None where nothing is known.
+    def camera(self, info: Any, width: int, height: int, *, rectified: bool) -> Camera | None:
+        """The camera of a picture of `width` x `height` px; None where nothing is known of it.
+
+        That is so of a camera_info for pictures of another shape. A file is someone's word, so its camera
+        is given as it is, for the picture to be refused.
 
         Args:
             info: the latest sensor_msgs/CameraInfo, or None.
@@ -47,16 +51,25 @@ class CameraCache:
             return None
         roi = info.roi
         key = (
-            rectified, info.width, info.height, info.distortion_model, tuple(info.d), info.k.tobytes(),
-            info.p.tobytes(), info.binning_x, info.binning_y,
+            rectified, width, height, info.width, info.height, info.distortion_model, tuple(info.d),
+            info.k.tobytes(), info.p.tobytes(), info.binning_x, info.binning_y,
             roi.x_offset, roi.y_offset, roi.width, roi.height,
         )  # fmt: skip
-        return self._kept(key, lambda: camera_from_message(info, rectified=rectified))
+
+        def make() -> Camera:
+            camera = camera_from_message(info, rectified=rectified, doubt=self._doubted)
+            return camera.resized(width, height)
+
+        return self._kept(key, make)
+
+    def _doubted(self, reason: str) -> None:
+        self.doubt = reason
 
     def _kept(self, key: Any, make: Callable[[], Camera]) -> Camera | None:
         """The camera of this `key`, made where the latest was of another."""
         if key != self._key:
-            self._key, self._camera, self.problem = key, None, ""
+            self._key, self._camera = key, None
+            self.problem = self.doubt = ""
             try:
                 self._camera = make()
             except CameraError as error:

@@ -37,7 +37,7 @@ class CameraStream:
 
     Args:
         node: on which to subscribe and publish.
-        camera: its namespace, or empty.
+        camera: its namespace, with a slash before it in full and without one in the node's, or empty.
         mailbox: where to leave pictures for the worker.
         pipeline: whose hands are published.
         settings: gives the parameters as they are now.
@@ -54,12 +54,12 @@ class CameraStream:
         pipeline: Pipeline,
         settings: Callable[[], Settings],
     ) -> None:
-        now = settings()
-        file = now.camera_file.replace("{camera}", camera).removeprefix("file://") or None
+        now, name = settings(), camera.lstrip("/")
+        file = now.camera_file.replace("{camera}", name).removeprefix("file://") or None
         self._cameras = CameraCache(file, rectified=now.rectified)
         self._node, self._mailbox, self._settings = node, mailbox, settings
         self._inputs = CameraInputs(node, camera, now.image_transport, self._arrived)
-        self._outputs = CameraOutputs(node, camera, pipeline.hand_model, now)
+        self._outputs = CameraOutputs(node, name, pipeline.hand_model, now)
         self._tracker = Tracker()
         self._statistics = Statistics()
         self._latest_stamp = 0.0
@@ -125,6 +125,8 @@ class CameraStream:
             self._complain("silence", silence)
             self._forget_markers()
         self._explain_assumed()
+        if self._cameras.doubt:
+            self._complain("distortion", f"{self._inputs.info_topic}: {self._cameras.doubt}")
         return camera_status(name, self._statistics, silence)
 
     def _forget_markers(self) -> None:
@@ -156,7 +158,8 @@ class CameraStream:
         if self._is_too_old(stamp, settings.max_age):
             return
         image = decode_image(message)
-        camera = self._cameras.camera(self._inputs.info, rectified=settings.rectified)
+        height, width = image.shape[:2]
+        camera = self._cameras.camera(self._inputs.info, width, height, rectified=settings.rectified)
         if camera is not None and camera.distortion.any() and "image_rect" in self._inputs.image_topic:
             self._complain(
                 "rectified",

@@ -79,6 +79,21 @@ def test_a_calibrated_camera(handos) -> None:
     assert found["hands"][0]["root_translation"][2] == pytest.approx(400 * 0.2 / 60, rel=0.05)
 
 
+def test_rectified_pictures_have_intrinsics_of_their_own(handos) -> None:
+    save(handos.folder / "a.png", picture(*BOTH))
+    (handos.folder / "k.yaml").write_text(
+        "image_width: 200\nimage_height: 160\ncamera_matrix: {data: [400, 0, 99.5, 0, 400, 79.5, 0, 0, 1]}\n"
+        "distortion_coefficients: {data: [-0.2, 0.05, 0, 0, 0]}\n"
+        "projection_matrix: {data: [300, 0, 99.5, 0, 0, 300, 79.5, 0, 0, 0, 1, 0]}\n"
+    )
+    assert handos("image", "a.png", "-o", "out", "--camera", "k.yaml", "--rectified").returncode == 0
+    found = read(handos.folder / "out/a.json")
+    assert found["camera"]["k"][0][0] == 300
+    assert found["hands"][0]["root_translation"][2] == pytest.approx(300 * 0.2 / 60, rel=0.05)
+    result = handos("image", "a.png", "-o", "other", "--rectified")
+    assert result.returncode == 1 and "give --camera K.yaml" in result.stderr
+
+
 def test_a_camera_of_another_shape_is_named_with_the_picture(handos) -> None:
     save(handos.folder / "a.png", picture(*BOTH))
     (handos.folder / "k.yaml").write_text(

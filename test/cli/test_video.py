@@ -316,9 +316,15 @@ def test_a_camera_of_another_shape_ends_it_at_once(handos) -> None:
     assert list((handos.folder / "out").iterdir()) == []
 
 
-def test_a_camera_that_is_not_there(handos) -> None:
-    result = handos("video", "63", "-o", "out", "--no-window")
+@pytest.mark.parametrize("name", ["63", "/dev/video63"])
+def test_a_camera_that_is_not_there(handos, name) -> None:
+    result = handos("video", name, "-o", "out", "--no-window")
     assert result.returncode == 1 and "camera 63 cannot be opened" in result.stderr
+
+
+def test_a_stream_is_no_file(handos) -> None:
+    result = handos("video", "rtsp://nowhere/stream", "-o", "out")
+    assert result.returncode == 1 and "the address of a stream; only files and" in result.stderr
 
 
 def test_nowhere_to_put_the_results(handos) -> None:

@@ -235,6 +235,13 @@ def test_a_camera_file_has_other_intrinsics_for_rectified_pictures(tmp_path: Pat
     assert {array.k[0] for _, array in of(contents(tmp_path / "of_raw"), HANDS)} == {250}
 
 
+def test_rectified_pictures_on_a_topic_of_another_name(tmp_path: Path) -> None:
+    source = write_bag(tmp_path / "in")
+    plain, rectified = (Camera(np.diag([f, f, 1.0]), WIDTH, HEIGHT) for f in (250.0, 230.0))
+    run(source, tmp_path / "out", camera=plain, rectified_camera=rectified, rectified=True)
+    assert {array.k[0] for _, array in of(contents(tmp_path / "out"), HANDS)} == {230}
+
+
 def test_camera_info_may_change_on_the_way(tmp_path: Path) -> None:
     messages = [message for message in default_messages(8) if message[0] != "/cam/camera_info"]
     messages += [("/cam/camera_info", START + 2 * STEP, camera_info(START, 310))]

@@ -213,6 +213,35 @@ def test_camera_info() -> None:
     assert rectified.k[0, 0] == 450 and not len(rectified.distortion)
     with pytest.raises(CameraError, match="P of zeros"):
         camera_from_message(info(p=[0.0] * 12), rectified=True)
+    straight = camera_from_message(info(p=[0.0] * 12, d=[0.0] * 5), rectified=True)
+    assert straight.k[0, 0] == 500
+
+
+@pytest.mark.parametrize("model", ["plumb_bob", "rational_polynomial"])
+@pytest.mark.parametrize("length", [4, 5, 8, 12, 14])
+def test_drivers_give_either_name_with_any_of_opencvs_lengths(model: str, length: int) -> None:
+    bent = [0.1, -0.05, 0.001, 0.002, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][:length]
+    camera = camera_from_message(info(distortion_model=model, d=bent))
+    expected = camera_from_message(info(d=bent[:4])).project([0.2, 0.1, 0.5])
+    assert np.allclose(camera.project([0.2, 0.1, 0.5]), expected)
+    assert np.allclose(camera.undistorted(expected), [0.4, 0.2], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (dict(distortion_model="fov"), "unknown distortion model 'fov'"),
+        (dict(d=[0.1, 0.2]), "got 2"),
+        (dict(d=[float("nan")] * 5), "not finite"),
+    ],
+)
+def test_k_is_kept_where_the_lens_is_not_known(changes: dict, words: str) -> None:
+    doubts: list[str] = []
+    camera = camera_from_message(info(**changes), doubt=doubts.append)
+    assert camera.k[0, 0] == 500 and not len(camera.distortion) and camera.source is KSource.CAMERA_INFO
+    assert words in doubts[0] and "left out" in doubts[0]
+    camera_from_message(info(), doubt=doubts.append)
+    assert len(doubts) == 1
 
 
 def test_binning_and_cropping_move_the_intrinsics() -> None:

@@ -112,7 +112,7 @@ def test_an_overlay_is_drawn_for_listeners_alone(rig):
 
 
 def test_several_cameras_share_one_network(rig):
-    rig.start("--delay", "0.02", cameras=["left", "right/wrist"])
+    rig.start("--delay", "0.02", cameras=["left", "/right/wrist/"])
     gots = [rig.listen(HandArray, f"/handos/{name}/hands") for name in ("left", "right/wrist")]
     left, right = (rig.publisher(Image, f"/{name}/image_raw") for name in ("left", "right/wrist"))
     for _ in range(60):
@@ -122,6 +122,13 @@ def test_several_cameras_share_one_network(rig):
         rig.spin(0.02)
     assert {m.header.frame_id for m in gots[0]} == {"l"} and {m.header.frame_id for m in gots[1]} == {"r"}
     assert min(map(len, gots)) > 0.7 * max(map(len, gots)) > 5
+
+
+def test_a_camera_of_another_namespace_than_the_nodes(rig):
+    rig.start(cameras=["/head", "hand"], ros=("-r", "__ns:=/robot"), wait=False)
+    for camera, name in (("/head", "head"), ("/robot/hand", "hand")):
+        got = rig.listen(HandArray, f"/robot/handos/{name}/hands")
+        assert len(rig.send(rig.publisher(Image, f"{camera}/image_raw"), rig.image, got).hands) == 2
 
 
 def test_two_nodes_side_by_side(rig):

@@ -225,11 +225,16 @@ def test_intrinsics_come_late_and_at_another_size(rig):
     assert rig.log.count("K of zeros") == 1
 
     # A crop is not a resize: nobody knows where the picture was cut out.
-    before = len(got)
     infos.publish(info_message(500.0, 320, 100))
-    assert rig.spin_until(lambda: images.publish(rig.image()) or "another shape" in rig.log, 5)
-    infos.publish(info_message(640.0))
-    assert rig.spin_until(lambda: rig.send(images, rig.image, got).k[0] == 640, 5) and len(got) > before
+    assert rig.spin_until(lambda: rig.send(images, rig.image, got).k_source == HandArray.K_ASSUMED, 5)
+    assert rig.spin_until(lambda: "another shape" in rig.log, 5), rig.log
+    # A lens of a kind that nobody knows still has a focal length.
+    info = info_message(640.0)
+    info.distortion_model, info.d = "fov", [0.9]
+    infos.publish(info)
+    assert rig.spin_until(lambda: rig.send(images, rig.image, got).k[0] == 640, 5)
+    assert got[-1].k_source == HandArray.K_CAMERA_INFO
+    assert rig.spin_until(lambda: "'fov'" in rig.log and "left out" in rig.log, 5), rig.log
 
 
 def test_a_calibration_file_stands_above_camera_info(rig, tmp_path):
