@@ -12,22 +12,27 @@ least squares, which ties the hand to what is seen and is therefore preferred wh
 
 Meeting. So placed, the 3D joints say once more where each joint is in the picture. The decoder's queries
 for joints in 2D and in 3D err apart, and a hand's shape holds only the latter together: the mean of both,
-by how sure the network is of each 2D joint, is nearer the truth than either.
+by how sure the network is of each 2D joint, is nearer the truth than either. Where the camera is assumed,
+so is its perspective, and the network learned photographs of unknown cameras without any: for meeting alone
+such hands are placed once more before a camera so far away that it has none.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from handos_ros.hands import Camera, TranslationSource
+from handos_ros.hands import Camera, KSource, TranslationSource
 from handos_ros.inference.backend import Decoded
 from handos_ros.inference.letterbox import Letterbox
 
 PLAUSIBLE_FACTOR = 3.0
 """Reprojection is not believed where its depth is off the network's by more than this factor."""
+
+_FAR_FOCAL = 100.0
+"""Focal length, in those assumed, of a camera without perspective."""
 
 _LENS_MARGIN = 0.25
 """How far beyond the picture, in longer sides of it, a lens's distortion is still believed."""
@@ -75,6 +80,45 @@ def place(
         reproject: without it the camera query alone places hands, and the 2D queries alone 2D joints.
     """
     joints_2d = letterbox.to_pixels(decoded.joints_2d)
+    placed = _before(camera, decoded, letterbox, joints_2d, reproject)
+    if camera.source is KSource.ASSUMED:
+        far = replace(camera, k=camera.k * [[_FAR_FOCAL, 1, 1], [1, _FAR_FOCAL, 1], [1, 1, 1]])
+        met = _meeting(joints_2d, _before(far, decoded, letterbox, joints_2d, reproject), decoded, far)
+    else:
+        met = _meeting(joints_2d, placed, decoded, camera)
+    vertices = decoded.vertices if mesh else decoded.vertices[:, :0]
+    source = np.where(placed.plausible, TranslationSource.REPROJECTION, TranslationSource.NETWORK)
+    return Placed(
+        joints_2d=met,
+        joints_3d=placed.joints,
+        vertices=vertices @ placed.turns.swapaxes(1, 2) + placed.translation[:, None],
+        root_translation=placed.translation,
+        translation_source=source.astype(np.uint8),
+    )
+
+
+@dataclass
+class _Before:
+    """N hands before one camera.
+
+    Attributes:
+        joints: (N, 21, 3) m, optical frame.
+        turns: (N, 3, 3) from the ray frame.
+        translation: (N, 3) m, of the wrist.
+        plausible: (N,) whether reprojection gave it.
+        seen: (N, 21) whether the lens's distortion is to be believed at the 2D joint.
+    """
+
+    joints: NDArray[np.float64]
+    turns: NDArray[np.float64]
+    translation: NDArray[np.float64]
+    plausible: NDArray[np.bool_]
+    seen: NDArray[np.bool_]
+
+
+def _before(
+    camera: Camera, decoded: Decoded, letterbox: Letterbox, joints_2d: NDArray, reproject: bool
+) -> _Before:
     rays, _ = to_rays(camera, letterbox.to_pixels(decoded.root_2d))
     points, seen = to_rays(camera, joints_2d)
     turns = ray_rotations(rays)
@@ -97,31 +141,18 @@ def place(
             & (np.abs(np.log(solved[:, 2] / depths)) < np.log(PLAUSIBLE_FACTOR))
         )
     translation = np.where(plausible[:, None], solved, network)
-    source = np.where(plausible, TranslationSource.REPROJECTION, TranslationSource.NETWORK)
-
-    joints_3d = relative + translation[:, None]
-    vertices = decoded.vertices if mesh else decoded.vertices[:, :0]
-    return Placed(
-        joints_2d=_meeting(
-            joints_2d, joints_3d, camera, weights=decoded.joint_scores, where=seen & plausible[:, None]
-        ),
-        joints_3d=joints_3d,
-        vertices=vertices @ turns.swapaxes(1, 2) + translation[:, None],
-        root_translation=translation,
-        translation_source=source.astype(np.uint8),
-    )
+    return _Before(relative + translation[:, None], turns, translation, plausible, seen)
 
 
-def _meeting(
-    joints_2d: NDArray, joints_3d: NDArray, camera: Camera, weights: NDArray, where: NDArray
-) -> NDArray:
-    """(N, 21, 2) px between `joints_2d` and the picture of `joints_3d`, by `weights` (N, 21) of the former.
+def _meeting(joints_2d: NDArray, placed: _Before, decoded: Decoded, camera: Camera) -> NDArray:
+    """(N, 21, 2) px between `joints_2d` and the picture of the 3D joints, by the scores of the former.
 
-    Where it is not `where` (N, 21), and where a 3D joint is next to the camera or outside what its lens sees,
-    the 2D joint stands alone.
+    Where reprojection did not place the hand, and where a 3D joint is next to the camera or outside what its
+    lens sees, the 2D joint stands alone.
     """
-    projected, believable = pictured(joints_3d, camera)
-    share = np.where(where & believable, weights, 1.0)[..., None]
+    projected, believable = pictured(placed.joints, camera)
+    where = placed.seen & placed.plausible[:, None] & believable
+    share = np.where(where, decoded.joint_scores, 1.0)[..., None]
     return share * joints_2d + (1 - share) * projected
 
 
