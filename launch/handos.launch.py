@@ -86,7 +86,7 @@ def _handos(values: dict[str, str]) -> Node:
         executable="handos_node",
         name="handos",
         namespace=values["namespace"],
-        parameters=[values["params"], parameters],
+        parameters=[values["params"], *filter(None, [parameters])],
         remappings=_topics(values),
         arguments=["--ros-args", "--log-level", f"{_logger(values)}:={values['log_level']}"],
         output="screen",

@@ -102,7 +102,7 @@ def test_the_log_level_is_the_nodes_in_whatever_namespace(rig, monkeypatch, name
 
 def test_what_is_left_empty_is_as_the_file_of_parameters_has_it(monkeypatch):
     (node,) = _launched(monkeypatch)
-    assert node.parameters == [str(ROOT / "config" / "handos.yaml"), {}]
+    assert node.parameters == [str(ROOT / "config" / "handos.yaml")]
     (node,) = _launched(monkeypatch, use_sim_time="true", cameras="left, right")
     assert node.parameters[1] == {"use_sim_time": True, "cameras": ["left", "right"]}
 
