@@ -50,12 +50,12 @@ def _nodes(context: LaunchContext) -> list[Node]:
     values = {name: LaunchConfiguration(name).perform(context).strip() for name, _, _ in _ARGUMENTS}
     # The namespace that a launch file around this one pushed.
     outer = context.launch_configurations.get("ros_namespace", "")
-    values["full_namespace"] = _full(values["namespace"], outer)
-    nodes = [_handos(values)]
+    namespace = _full(values["namespace"], outer)
+    nodes = [_handos(values, namespace)]
     if values["driver"]:
         nodes.append(_driver(values))
     if _is_true("rviz", values):
-        nodes.append(_rviz(values))
+        nodes.append(_rviz(values, namespace))
     return nodes
 
 
@@ -65,7 +65,8 @@ def _full(namespace: str, outer: str) -> str:
     return "".join(f"/{name}" for name in names.split("/") if name)
 
 
-def _handos(values: dict[str, str]) -> Node:
+def _handos(values: dict[str, str], namespace: str) -> Node:
+    """The node; `namespace` is its own in full."""
     parameters: dict[str, object] = {}
     for argument, parameter in (
         ("transport", "image_transport"),
@@ -88,14 +89,14 @@ def _handos(values: dict[str, str]) -> Node:
         namespace=values["namespace"],
         parameters=[values["params"], *filter(None, [parameters])],
         remappings=_topics(values),
-        arguments=["--ros-args", "--log-level", f"{_logger(values)}:={values['log_level']}"],
+        arguments=["--ros-args", "--log-level", f"{_logger(namespace)}:={values['log_level']}"],
         output="screen",
     )
 
 
-def _logger(values: dict[str, str]) -> str:
+def _logger(namespace: str) -> str:
     """The name of the node's logger: the node's own in full, with dots."""
-    return f"{values['full_namespace']}/handos".removeprefix("/").replace("/", ".")
+    return f"{namespace}/handos".removeprefix("/").replace("/", ".")
 
 
 def _cameras(values: dict[str, str]) -> list[str]:
@@ -116,10 +117,11 @@ def _driver(values: dict[str, str]) -> Node:
     )
 
 
-def _rviz(values: dict[str, str]) -> Node:
+def _rviz(values: dict[str, str], namespace: str) -> Node:
+    """RViz; `namespace` is the node's in full."""
     # One camera's hands: RViz's file has one display for them, which others can be added to.
     camera = _cameras(values)[0].strip("/")
-    published = "/".join([values["full_namespace"], "handos", *filter(None, [camera])])
+    published = "/".join([namespace, "handos", *filter(None, [camera])])
     return Node(
         package="rviz2",
         executable="rviz2",

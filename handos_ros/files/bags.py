@@ -432,8 +432,8 @@ class _Run:
                     camera = found.resized(width, height)
             except (CameraError, SerdeError) as error:
                 complaint = f"{topics.info}: {error}; a camera is assumed for {topics.image}"
-        for doubt in doubts:
-            complaint = complaint or f"{topics.info}: {doubt}"
+        if doubts and not complaint:
+            complaint = f"{topics.info}: {doubts[0]}"
         stamp = image.header.stamp
         header = {
             "stamp": {"sec": stamp.sec, "nanosec": stamp.nanosec},

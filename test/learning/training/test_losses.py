@@ -56,9 +56,8 @@ def test_oks_counts_pixels_area_and_sigma():
 def test_wider_sigmas_pull_on_joints_that_are_further_off():
     def pull(distance, width):
         said = joints([distance, 0.0]).requires_grad_()
-        weights = LossWeights(joints_2d=0, confidence=0, oks_width=width)
         labels = torch.zeros(1, 21, 2), first_joints(1), torch.tensor([1e4])
-        losses.oks_loss(said, *labels, weights.oks_width).backward()
+        losses.oks_loss(said, *labels, width).backward()
         return float(said.grad.abs().sum())
 
     # A tenth of the hand's size is 10 px here.
@@ -297,6 +296,16 @@ def predictions(m=2, seed=0):
         root_2d=torch.rand(m, 2).requires_grad_(),
         scale=torch.full((m,), 200.0).requires_grad_(),
     )
+
+
+def test_the_width_of_oks_is_that_of_both_its_terms(mesh):
+    labels = targets(joints_2d_weight=torch.ones(2, 21), area=torch.full((2,), 1e4))
+    published, wide = (
+        losses.hand_losses(predictions(), labels, LossWeights(oks_width=width), mesh) for width in (1.0, 2.0)
+    )
+    changed = {name for name in published if published[name] != wide[name]}
+    assert changed == {"oks_2d", "oks_proj"}
+    assert wide["oks_2d"] < published["oks_2d"] and wide["oks_proj"] < published["oks_proj"]
 
 
 @pytest.mark.parametrize("v", [0, 4])
