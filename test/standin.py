@@ -112,6 +112,7 @@ class StandInBackend:
         return Decoded(
             joints_2d=(joints_2d / size).astype(np.float32),
             joint_scores=np.full((len(queries), NUM_JOINTS), 0.9, np.float32),
+            presence_logits=np.zeros(len(queries), np.float32),
             joints_3d=joints.astype(np.float32),
             vertices=vertices.astype(np.float32),
             root_2d=(root / size).astype(np.float32),

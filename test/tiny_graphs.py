@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from handos_ros.hand_model.model import load_hand_model
 
 ABOUT = {
-    "format": "1", "model": "tiny", "configuration": "tiny", "hand_model": "anny",
+    "format": "2", "model": "tiny", "configuration": "tiny", "hand_model": "anny",
     "long_side": "64", "stride": "32",
     "hand_model_hash": load_hand_model().fingerprint(coarse=True),
 }  # fmt: skip
@@ -75,6 +75,10 @@ def _decoder(vertices):
         helper.make_node("Slice", ["colour", "zero", "one", "axis"], ["red"]),
         helper.make_node("Add", ["zeros", "red"], ["reds"]),
         helper.make_node("Mul", ["reds", "ones21"], ["joint_scores"]),
+        # The decoder believes what the picture's green says: 0.5 in the logit where there is half of it.
+        helper.make_node("Slice", ["colour", "one", "two", "axis"], ["green"]),
+        helper.make_node("Add", ["zeros", "green"], ["greens"]),
+        helper.make_node("Squeeze", ["greens", "axis"], ["presence_logits"]),
         helper.make_node("Unsqueeze", ["zeros", "axis"], ["zeros1"]),
         helper.make_node("Add", ["zeros1", "joints"], ["joints_3d"]),
         helper.make_node("Add", ["zeros1", "points"], ["vertices"]),
@@ -97,6 +101,7 @@ def _decoder(vertices):
         [("queries", TensorProto.INT64, ["n"]), ("boxes", TensorProto.FLOAT, ["n", 4]),
          ("map", TensorProto.FLOAT, [1, 3, "h", "w"]), ("colour", TensorProto.FLOAT, [1, 3])],
         [("joints_2d", TensorProto.FLOAT, ["n", 21, 2]), ("joint_scores", TensorProto.FLOAT, ["n", 21]),
+         ("presence_logits", TensorProto.FLOAT, ["n"]),
          ("joints_3d", TensorProto.FLOAT, ["n", 21, 3]), ("vertices", TensorProto.FLOAT, ["n", vertices, 3]),
          ("root_2d", TensorProto.FLOAT, ["n", 2]), ("scale", TensorProto.FLOAT, ["n"])],
     )  # fmt: skip

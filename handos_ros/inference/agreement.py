@@ -13,8 +13,8 @@ from handos_ros.inference.onnx import OnnxBackend
 from handos_ros.inference.torch_backend import TorchBackend
 from handos_ros.network.handos import HandosNetwork
 
-PIXELS, METRES, RELATIVE, PROBABILITY = 0.1, 1e-4, 1e-3, 1e-3
-"""How far the two may be apart: px of the network picture, metres, part of a scale, part of a score."""
+PIXELS, METRES, RELATIVE, PROBABILITY, LOGIT = 0.1, 1e-4, 1e-3, 1e-3, 4e-3
+"""How far the two may be apart: px of the network picture, metres, part of a scale, of a score, its logit."""
 _COMPARED = 3
 
 
@@ -67,6 +67,7 @@ def _compare_hands(one: Decoded, other: Decoded, size: NDArray) -> None:
         _compare(name, getattr(one, name) - getattr(other, name), METRES, "m")
     _compare("scale", one.scale / other.scale - 1, RELATIVE, "of it")
     _compare("joint_scores", one.joint_scores - other.joint_scores, PROBABILITY, "")
+    _compare("presence_logits", one.presence_logits - other.presence_logits, LOGIT, "")
 
 
 def _compare(name: str, difference: NDArray, limit: float, unit: str) -> None:

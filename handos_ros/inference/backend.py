@@ -41,6 +41,7 @@ class Decoded:
     Attributes:
         joints_2d: (N, 21, 2) float32, fractions of the network picture.
         joint_scores: (N, 21) float32, 0 to 1.
+        presence_logits: (N,) float32, added to the logit of the candidate's score: whether it is a hand.
         joints_3d: (N, 21, 3) float32 m, ray frame, wrist at 0.
         vertices: (N, V, 3) float32 m, ray frame.
         root_2d: (N, 2) float32, the wrist by the camera query, fractions of the network picture.
@@ -50,10 +51,15 @@ class Decoded:
 
     joints_2d: NDArray[np.float32]
     joint_scores: NDArray[np.float32]
+    presence_logits: NDArray[np.float32]
     joints_3d: NDArray[np.float32]
     vertices: NDArray[np.float32]
     root_2d: NDArray[np.float32]
     scale: NDArray[np.float32]
+
+    def select(self, which: NDArray) -> Decoded:
+        """Those that a mask or numbers pick, in their order."""
+        return Decoded(**{name: array[which] for name, array in vars(self).items()})
 
 
 class Backend(Protocol):

@@ -12,6 +12,13 @@ from handos_ros.inference import filtering
 from handos_ros.inference.backend import Detections
 from handos_ros.inference.letterbox import Letterbox
 
+LOOKED_AT = 0.2
+"""Candidates of this score or more are decoded before it is said whether they are hands. Of 858 hands in
+photographs that were learned from 97.3 % have such a candidate, 93.5 % one of 0.5 or more; a picture has 1.9
+of these and 1.1 of those."""
+_LEAST = 1e-6
+"""Scores are kept so far from 0 and 1, where logits end."""
+
 
 @dataclass
 class Chosen:
@@ -43,6 +50,9 @@ def choose(
 ) -> Chosen:
     """The candidates worth decoding, best first; or for each of the boxes `given` the one nearest to it.
 
+    The decoder looks more closely, so also those of at least `LOOKED_AT` are that `min_score` is above;
+    `judged` then says which are hands.
+
     Args:
         found: what the detector saw in the network picture that `letterbox` made.
         width, height: px of the picture itself.
@@ -50,7 +60,8 @@ def choose(
     """
     candidates = letterbox.boxes_to_pixels(found.boxes)
     if given is None:
-        queries = filtering.select(candidates, found.scores, width, height, min_score, max_hands)
+        least = min(min_score, LOOKED_AT)
+        queries = filtering.select(candidates, found.scores, width, height, least, max_hands)
         starts = found.boxes[queries]
         boxes = np.clip(candidates[queries], -0.5, np.array([width, height, width, height]) - 0.5)
     else:
@@ -58,6 +69,18 @@ def choose(
         starts = letterbox.boxes_to_fractions(given).astype(np.float32)
         boxes = given
     return Chosen(queries.astype(np.int64), starts, boxes, found.scores[queries])
+
+
+def judged(scores: NDArray[np.float32], presence_logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scores (N,) of decoded candidates: the detector's, and what the decoder adds to their logits.
+
+    A candidate below `LOOKED_AT`, which is decoded only where a low threshold asks for it, gains nothing by
+    that: a hand's score does not depend on the threshold.
+    """
+    certain = np.clip(scores.astype(np.float64), _LEAST, 1 - _LEAST)
+    odds = certain / (1 - certain) * np.exp(np.clip(presence_logits, -30, 30))
+    joined = odds / (1 + odds)
+    return np.where(scores < LOOKED_AT, np.minimum(joined, scores), joined).astype(np.float32)
 
 
 def check_boxes(boxes: ArrayLike) -> NDArray[np.float64]:

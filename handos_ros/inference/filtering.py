@@ -27,7 +27,8 @@ _MAX_COMPARED = 100
 
 
 _SPARE = 4
-"""So many candidates more than hands are decoded at most, since some turn out to be second findings."""
+"""So many candidates more than hands are decoded at most, since some turn out to be second findings or no
+hands."""
 
 
 def select(
@@ -56,8 +57,7 @@ def select(
     if len(picked) > 1:
         chosen = boxes[picked]
         picked = picked[_first_of_each(iou(chosen, chosen) > BOX_IOU)]
-    # The best one is no second finding of any.
-    return picked[: max_hands + min(_SPARE, max(max_hands - 1, 0))]
+    return picked[: max_hands + _SPARE if max_hands > 0 else 0]
 
 
 def distinct(

@@ -17,7 +17,7 @@ from handos_ros.errors import ModelError
 from handos_ros.hands import NUM_JOINTS
 from handos_ros.inference import filtering
 from handos_ros.inference.backend import Backend, Detections
-from handos_ros.inference.candidates import check_boxes, choose
+from handos_ros.inference.candidates import check_boxes, choose, judged
 from handos_ros.inference.letterbox import Letterbox, check_picture
 
 
@@ -26,8 +26,8 @@ class JointsBackend(Backend, Protocol):
 
     def decode_joints(
         self, detections: Detections, queries: NDArray[np.int64], boxes: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """As `decode`: `joints_2d` and `joint_scores` alone."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """As `decode`: `joints_2d`, `joint_scores` and `presence_logits` alone."""
         ...
 
 
@@ -107,12 +107,15 @@ class JointPipeline:
         if not len(chosen.queries):
             none = np.zeros((0, NUM_JOINTS), np.float32)
             return Joints(np.zeros((0, 4)), none[:, 0], np.zeros((0, NUM_JOINTS, 2)), none)
-        fractions, joint_scores = self._backend.decode_joints(found, chosen.queries, chosen.starts)
-        if not np.isfinite(fractions).all():
+        fractions, joint_scores, presence = self._backend.decode_joints(found, chosen.queries, chosen.starts)
+        if not (np.isfinite(fractions).all() and np.isfinite(presence).all()):
             raise ModelError(f"{self._model_id} gave joints that are not finite: the weights are damaged")
-        joints = letterbox.to_pixels(fractions)
-        keep = np.ones(len(joints), bool)
+        joints, scores = letterbox.to_pixels(fractions), judged(chosen.scores, presence)
+        keep = np.arange(len(joints))
         if given is None:
+            keep = np.argsort(-scores, kind="stable")
+            keep = keep[scores[keep] >= self.min_score]
             # Sides are unknown: all the same, since two findings of one hand are what is looked for.
-            keep = filtering.distinct(joints, chosen.boxes, np.zeros(len(joints)), self.max_hands)
-        return Joints(chosen.boxes[keep], chosen.scores[keep], joints[keep], joint_scores[keep])
+            sides = np.zeros(len(keep))
+            keep = keep[filtering.distinct(joints[keep], chosen.boxes[keep], sides, self.max_hands)]
+        return Joints(chosen.boxes[keep], scores[keep], joints[keep], joint_scores[keep])

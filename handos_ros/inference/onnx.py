@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from handos_ros.errors import ModelError
 from handos_ros.inference.backend import Decoded, Detections
 
-FORMAT = "1"
+FORMAT = "2"
 """Of the graphs' inputs, outputs and metadata, as `handos export` writes them."""
 
 DETECTOR_FILE, DECODER_FILE = "detector.onnx", "decoder.onnx"
 
-_DECODED = ("joints_2d", "joint_scores", "joints_3d", "vertices", "root_2d", "scale")
+_DECODED = ("joints_2d", "joint_scores", "presence_logits", "joints_3d", "vertices", "root_2d", "scale")
 _MAX_THREADS = 4
 
 

@@ -16,7 +16,7 @@ from handos_ros.hand_model.model import HandModel
 from handos_ros.hands import Camera, Hands
 from handos_ros.inference import filtering
 from handos_ros.inference.backend import Backend, Decoded
-from handos_ros.inference.candidates import check_boxes, choose
+from handos_ros.inference.candidates import check_boxes, choose, judged
 from handos_ros.inference.letterbox import Letterbox, check_picture
 from handos_ros.inference.place import place
 from handos_ros.inference.side import SideReader
@@ -139,7 +139,7 @@ class Pipeline:
                 `Camera.assumed`.
             boxes: (N, 4) px x_min y_min x_max y_max of hands found by someone else. They replace the
                 detector's: N hands come back in this order, whatever their score, with these boxes.
-                `scores` are those of the candidates that they start from.
+                `scores` are those of the candidates that they start from, as the decoder judges them.
             mesh: without it `vertices` is (N, 0, 3), which saves a little time and much message.
 
         Returns:
@@ -168,12 +168,18 @@ class Pipeline:
         )
 
         filtered = decoded_at = perf_counter()
-        if not len(chosen.queries):
-            hands = Hands.empty(camera, self._hand_model.num_vertices if mesh else 0)
-        else:
+        hands = Hands.empty(camera, self._hand_model.num_vertices if mesh else 0)
+        if len(chosen.queries):
             decoded = self._backend.decode(found, chosen.queries, chosen.starts)
             decoded_at = perf_counter()
-            hands = self._assemble(decoded, letterbox, camera, chosen.boxes, chosen.scores, mesh)
+            self._check(decoded)
+            scores, where = judged(chosen.scores, decoded.presence_logits), chosen.boxes
+            if given is None:
+                order = np.argsort(-scores, kind="stable")
+                order = order[scores[order] >= self.min_score]
+                decoded, scores, where = decoded.select(order), scores[order], where[order]
+            if len(scores):
+                hands = self._assemble(decoded, letterbox, camera, where, scores, mesh)
             if given is None:
                 keep = filtering.distinct(hands.joints_2d, hands.boxes, hands.handedness, self.max_hands)
                 hands = hands if keep.all() else hands.select(keep)
@@ -199,6 +205,25 @@ class Pipeline:
         mesh: bool,
     ) -> Hands:
         """Side, place and container of N >= 1 decoded hands."""
+        handedness, handedness_scores = self._read_side(decoded.vertices)
+        placed = place(decoded, letterbox, camera, mesh=mesh, reproject=self.reproject)
+        return Hands(
+            camera=camera,
+            boxes=boxes.astype(np.float32),
+            scores=scores,
+            handedness=handedness,
+            handedness_scores=handedness_scores,
+            joints_2d=placed.joints_2d.astype(np.float32),
+            joint_scores=decoded.joint_scores.astype(np.float32),
+            joints_3d=placed.joints_3d.astype(np.float32),
+            vertices=placed.vertices.astype(np.float32),
+            root_translation=placed.root_translation.astype(np.float32),
+            translation_source=placed.translation_source,
+            ids=np.full(len(boxes), -1, np.int32),
+        )
+
+    def _check(self, decoded: Decoded) -> None:
+        """ModelError where it cannot be of this hand model, or holds what is no number."""
         if decoded.vertices.shape[1] != self._hand_model.num_vertices:
             raise ModelError(
                 f"{self._model_id} gives meshes of {decoded.vertices.shape[1]} vertices, the hand model "
@@ -211,19 +236,3 @@ class Pipeline:
                 f"{self._model_id} on {self._backend.name} ({self._backend.device}) gave values that are "
                 "not finite: the weights are damaged, or half precision is too narrow for them"
             )
-        handedness, handedness_scores = self._read_side(decoded.vertices)
-        placed = place(decoded, letterbox, camera, mesh=mesh, reproject=self.reproject)
-        return Hands(
-            camera=camera,
-            boxes=boxes.astype(np.float32),
-            scores=scores.astype(np.float32),
-            handedness=handedness,
-            handedness_scores=handedness_scores,
-            joints_2d=placed.joints_2d.astype(np.float32),
-            joint_scores=decoded.joint_scores.astype(np.float32),
-            joints_3d=placed.joints_3d.astype(np.float32),
-            vertices=placed.vertices.astype(np.float32),
-            root_translation=placed.root_translation.astype(np.float32),
-            translation_source=placed.translation_source,
-            ids=np.full(len(boxes), -1, np.int32),
-        )

@@ -90,18 +90,18 @@ class TorchBackend:
             given = torch.from_numpy(np.ascontiguousarray(boxes, np.float32))[None].to(self._device)
             out = self._decode(seen, index, given, size)
             assert out.vertices is not None and out.joints_3d is not None
-            assert out.root_2d is not None and out.scale is not None
+            assert out.root_2d is not None and out.scale is not None and out.presence_logits is not None
             # Everything in one buffer, again for the sake of one copy.
             parts = [
-                out.joints_2d, out.joint_logits.sigmoid(), out.joints_3d,
+                out.joints_2d, out.joint_logits.sigmoid(), out.presence_logits[..., None], out.joints_3d,
                 out.vertices, out.root_2d, out.scale[..., None],
             ]  # fmt: skip
             flat = torch.cat([part[0].flatten(1).float() for part in parts], 1).cpu().numpy()
         ends = np.cumsum([part[0].flatten(1).shape[1] for part in parts])[:-1]
-        joints_2d, joint_scores, joints_3d, vertices, root_2d, scale = (
+        joints_2d, joint_scores, presence, joints_3d, vertices, root_2d, scale = (
             chunk.reshape(part.shape[1:]) for chunk, part in zip(np.split(flat, ends, 1), parts, strict=True)
         )
-        return Decoded(joints_2d, joint_scores, joints_3d, vertices, root_2d, scale[:, 0])
+        return Decoded(joints_2d, joint_scores, presence[:, 0], joints_3d, vertices, root_2d, scale[:, 0])
 
     def _running(self) -> _Running:
         return _Running(self._device, self._type)

@@ -15,8 +15,8 @@ class TorchJointsBackend(TorchBackend):
 
     def decode_joints(
         self, detections: Detections, queries: NDArray[np.int64], boxes: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(N, 21, 2) 2D joints, fractions of the network picture, and (N, 21) scores; else as `decode`."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """As of `JointsBackend`."""
         seen, size = detections.features
         with self._running():
             index = torch.from_numpy(np.ascontiguousarray(queries, np.int64))[None].to(self._device)
@@ -24,4 +24,6 @@ class TorchJointsBackend(TorchBackend):
             out = self._network.decode(seen, index, given, size, only_2d=True)
             joints = out.joints_2d[0].float().cpu().numpy()
             scores = out.joint_logits[0].float().sigmoid().cpu().numpy()
-        return joints, scores
+            assert out.presence_logits is not None
+            presence = out.presence_logits[0].float().cpu().numpy()
+        return joints, scores, presence

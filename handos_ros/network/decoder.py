@@ -31,6 +31,8 @@ class DecoderOutput:
     Attributes:
         joints_2d: (B, K, 21, 2) fractions of the picture.
         joint_logits: (B, K, 21), sigmoid gives the confidence.
+        presence_logits: (B, K), added to the logit of the candidate's score: whether this is a hand, now that
+            it was looked at closely. None of earlier layers.
         vertices: (B, K, V, 3) m, ray frame, wrist at 0; None from a 2D model and of earlier layers, whose
             mesh would cost more than it teaches.
         joints_3d: (B, K, 21, 3) m, likewise; None from a 2D model.
@@ -41,6 +43,7 @@ class DecoderOutput:
 
     joints_2d: Tensor
     joint_logits: Tensor
+    presence_logits: Tensor | None = None
     vertices: Tensor | None = None
     joints_3d: Tensor | None = None
     root_2d: Tensor | None = None
@@ -107,6 +110,7 @@ class InteractiveDecoder(nn.Module):
         # Heads, shared by all layers.
         self.joint_move = mlp(width, width, 2, last_zero=True)
         self.joint_score = nn.Linear(width, 1)
+        self.presence = mlp(width, width, 1, last_zero=True)
         self.vertex = mlp(width, width, 3)
         self.camera = mlp(width, width, 3, last_zero=True)
 
@@ -175,6 +179,13 @@ class InteractiveDecoder(nn.Module):
         output.earlier = earlier
         return output
 
+    def shift_presence(self, by: float) -> None:
+        """Add `by` to what is said on whether candidates are hands."""
+        last = self.presence[2]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            last.bias.add_(by)
+
     def _lift(self, queries: Tensor) -> Tensor:
         """(B, K, 21, D) -> (B, K, 21 + 1 + V, D)."""
         return torch.cat([queries, self.lifting @ queries + self.lifted_embedding], 2)
@@ -194,9 +205,11 @@ class InteractiveDecoder(nn.Module):
         lifted: bool,
         last: bool,
     ) -> DecoderOutput:
-        joint_logits = self.joint_score(queries[:, :, :NUM_JOINTS])[..., 0]
+        joints = queries[:, :, :NUM_JOINTS]
+        joint_logits = self.joint_score(joints)[..., 0]
+        presence_logits = self.presence(joints.mean(2))[..., 0] if last else None
         if not lifted:
-            return DecoderOutput(centres, joint_logits)
+            return DecoderOutput(centres, joint_logits, presence_logits)
         shape = _whole(self.vertex, queries[:, :, _CAMERA + 1 :]) * HAND_LENGTH
         joints_3d = _whole(torch.matmul, self._joints_of_lifted, shape)
         wrist = joints_3d[:, :, :1]
@@ -207,6 +220,7 @@ class InteractiveDecoder(nn.Module):
         return DecoderOutput(
             centres,
             joint_logits,
+            presence_logits,
             self._mesh(shape) - wrist if last else None,
             joints_3d - wrist,
             boxes[..., :2] + boxes[..., 2:] * place[..., :2],

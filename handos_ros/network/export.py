@@ -1,6 +1,6 @@
 """ONNX files of a network: `detector.onnx` and `decoder.onnx`, for machines without torch.
 
-Two graphs, because how many hands there are is known only between them: a picture without hands never
+Two graphs, because how many hands there are is known only between them: a picture without candidates never
 pays for the decoder, and any number of hands is one run of it. Both take pictures of any size that is a
 multiple of the stride. Maps go from one to the other under the same names.
 """
@@ -29,10 +29,10 @@ from handos_ros.errors import ModelError
 from handos_ros.network.handos import HandosNetwork
 
 OPSET = 20
-FORMAT = "1"
+FORMAT = "2"
 """Raised whenever the graphs' inputs or outputs change their meaning."""
 LARGEST_SIDE = 8192
-DECODED = ("joints_2d", "joint_scores", "joints_3d", "vertices", "root_2d", "scale")
+DECODED = ("joints_2d", "joint_scores", "presence_logits", "joints_3d", "vertices", "root_2d", "scale")
 
 
 def export_onnx(network: HandosNetwork, folder: str | Path, *, model_id: str) -> tuple[Path, Path]:
@@ -122,9 +122,9 @@ class _Decoder(nn.Module):
         joined = self.network.side(backbone, features, None)
         out = self.network.decoder(joined, q_first[:, queries], q_last[:, queries], boxes[None], size)
         assert out.vertices is not None and out.joints_3d is not None
-        assert out.root_2d is not None and out.scale is not None
+        assert out.root_2d is not None and out.scale is not None and out.presence_logits is not None
         return (
-            out.joints_2d[0], out.joint_logits[0].sigmoid(), out.joints_3d[0],
+            out.joints_2d[0], out.joint_logits[0].sigmoid(), out.presence_logits[0], out.joints_3d[0],
             out.vertices[0], out.root_2d[0], out.scale[0],
         )  # fmt: skip
 

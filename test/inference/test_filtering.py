@@ -32,9 +32,9 @@ def test_best_first_above_the_threshold_and_no_more_than_asked_for():
     scores = [0.6, 0.9, 0.3, 0.5, 0.7]
     assert pick(boxes, scores) == [1, 4, 0, 3]
     assert pick(boxes, scores, min_score=0.65) == [1, 4]
-    # One more, should the second be the first one again.
-    assert pick(boxes, scores, max_hands=2) == [1, 4, 0]
-    assert pick(boxes, scores, max_hands=1) == [1]
+    # More, should one be another one again, or no hand when it is looked at closely.
+    many = [[100 * i, 10, 100 * i + 50, 60] for i in range(6)] + [[10, 200, 60, 250]]
+    assert pick(many, [0.6, 0.9, 0.55, 0.5, 0.7, 0.8, 0.58], max_hands=1) == [1, 5, 4, 0, 6]
     assert pick(boxes, scores, min_score=1.0) == []
     assert pick(boxes, scores, max_hands=0) == []
     assert pick(np.zeros((0, 4)), []) == []

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 
 from handos_ros.errors import ModelError, PictureError  # noqa: E402
 from handos_ros.hand_model.model import load_hand_model  # noqa: E402
+from handos_ros.inference.filtering import match  # noqa: E402
 from handos_ros.inference.joints import JointPipeline  # noqa: E402
 from handos_ros.inference.torch_joints import TorchJointsBackend  # noqa: E402
 from handos_ros.network.weights import save_weights  # noqa: E402
@@ -43,7 +44,8 @@ def test_joints_are_those_of_layers_over_joints_alone(network, weights):
     np.testing.assert_allclose(found.boxes, given)
     backend = TorchJointsBackend(network)
     candidates = backend.detect(IMAGE)
-    queries = [int(np.flatnonzero(candidates.scores == score)[0]) for score in found.scores]
+    centres, sizes = (candidates.boxes[:, i : i + 2] * [128, 96] for i in (0, 2))
+    queries = match(given, np.concatenate([centres - sizes / 2, centres + sizes / 2], 1) - 0.5).tolist()
     corners = (given + 0.5) / [128, 96, 128, 96]
     starts = np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], 1)
     joints, scores = by_hand(network, queries, starts.astype(np.float32), only_2d=True)
@@ -72,7 +74,7 @@ class Alike(TorchJointsBackend):
     def decode_joints(self, detections, queries, boxes):
         n = len(queries)
         joints = self.value + np.random.default_rng(0).uniform(-0.1, 0.1, (1, 21, 2))
-        return np.repeat(joints, n, 0).astype(np.float32), np.ones((n, 21), np.float32)
+        return np.repeat(joints, n, 0).astype(np.float32), np.ones((n, 21), np.float32), np.zeros(n)
 
 
 def test_a_hand_found_twice_counts_once_and_boxes_from_outside_always(network):

@@ -81,6 +81,7 @@ def test_mirroring_holds_for_any_output_of_the_network():
     outputs = {
         "joints_2d": rng.uniform(0.1, 0.9, (n, 1, 2)) + rng.normal(0, 0.08, (n, 21, 2)),
         "joint_scores": rng.uniform(0, 1, (n, 21)),
+        "presence_logits": rng.normal(0, 1, n),
         "joints_3d": rng.normal(0, 0.06, (n, 21, 3)),
         "vertices": model.template * rng.choice([-1, 1], (n, 1, 1)) + rng.normal(0, 0.002, (n, 120, 3)),
         "root_2d": rng.uniform(0.1, 0.9, (n, 2)),
@@ -161,6 +162,55 @@ def test_a_hand_found_twice_in_different_boxes_is_one_hand():
     hands = standin_pipeline_of(SeesDouble())(picture(*TWO))
     assert hands.handedness.tolist() == [1, 0]
     np.testing.assert_allclose(hands.scores, [0.95, 0.949], atol=1e-4)
+
+
+class LooksTwice(StandInBackend):
+    """Its detector is sure of the right hand and in doubt about the left; its decoder says otherwise."""
+
+    presence = (-4.0, 3.0)
+
+    def detect(self, picture):
+        found = super().detect(picture)
+        found.scores[:2] = 0.9, 0.3
+        return found
+
+    def decode(self, detections, queries, boxes):
+        decoded = super().decode(detections, queries, boxes)
+        decoded.presence_logits[:] = np.float32(self.presence)[queries]
+        return decoded
+
+
+def test_the_decoder_has_a_say_in_what_is_a_hand():
+    hands = standin_pipeline_of(LooksTwice())(picture(*TWO))
+    assert hands.handedness.tolist() == [0]
+    np.testing.assert_allclose(hands.scores, [1 / (1 + 7 / 3 * np.exp(-3))], rtol=1e-5)
+    # Its order is that of the scores, also where all are wanted, and the best hand is the best of these.
+    pipeline = standin_pipeline_of(LooksTwice())
+    pipeline.min_score = 0.1
+    hands = pipeline(picture(*TWO))
+    assert hands.handedness.tolist() == [0, 1]
+    np.testing.assert_allclose(hands.scores[1], 1 / (1 + np.exp(4) / 9), rtol=1e-5)
+    pipeline.max_hands = 1
+    assert pipeline(picture(*TWO)).handedness.tolist() == [0]
+
+
+def test_a_score_does_not_depend_on_the_threshold():
+    """Candidates that only a low threshold brings to the decoder gain nothing there."""
+
+    class Doubtful(LooksTwice):
+        presence = (3.0, 3.0)
+
+        def detect(self, picture):
+            found = super().detect(picture)
+            found.scores[:2] = 0.19, 0.21
+            return found
+
+    pipeline = standin_pipeline_of(Doubtful())
+    assert pipeline(picture(*TWO)).handedness.tolist() == [0]
+    pipeline.min_score = 0.05
+    low = pipeline(picture(*TWO))
+    assert low.handedness.tolist() == [0, 1]
+    np.testing.assert_allclose(low.scores, [0.8423, 0.19], atol=1e-4)
 
 
 def test_boxes_from_outside_keep_their_order_and_number(pipeline):

@@ -48,6 +48,7 @@ def seen_by(camera, joints, vertices, box):
     return Decoded(
         joints_2d=box.to_fractions(pixels).astype(f),
         joint_scores=np.full(joints.shape[:2], 0.9, f),
+        presence_logits=np.zeros(len(joints), f),
         joints_3d=((joints - wrists[:, None]) @ turns).astype(f),
         vertices=((vertices - wrists[:, None]) @ turns).astype(f),
         root_2d=box.to_fractions(pixels[:, 0]).astype(f),
@@ -126,6 +127,7 @@ def test_a_picture_mirrored_about_the_principal_point_gives_the_mirrored_hand(ax
     flip = lambda xy: np.where(np.arange(2) == axis, span - xy, xy).astype(np.float32)  # noqa: E731
     mirrored = Decoded(
         joints_2d=flip(decoded.joints_2d), joint_scores=decoded.joint_scores,
+        presence_logits=decoded.presence_logits,
         joints_3d=(decoded.joints_3d * mirror).astype(np.float32),
         vertices=(decoded.vertices * mirror).astype(np.float32),
         root_2d=flip(decoded.root_2d), scale=decoded.scale,

@@ -20,7 +20,7 @@ pytest.importorskip("onnxscript", reason="exporting needs onnxscript")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SIZES = ((96, 128), (128, 128), (128, 64), (32, 128))
-DECODED = ("joints_2d", "joint_scores", "joints_3d", "vertices", "root_2d", "scale")
+DECODED = ("joints_2d", "joint_scores", "presence_logits", "joints_3d", "vertices", "root_2d", "scale")
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,8 @@ def test_arrays_are_of_the_types_that_backends_promise():
     assert found.boxes.dtype == found.scores.dtype == np.float32
     decoded = backend.decode(found, np.array([1, 0]), found.boxes[:2])
     shapes = {"joints_2d": (2, 21, 2), "joint_scores": (2, 21), "joints_3d": (2, 21, 3),
-              "vertices": (2, 1000, 3), "root_2d": (2, 2), "scale": (2,)}  # fmt: skip
+              "vertices": (2, 1000, 3), "root_2d": (2, 2), "scale": (2,),
+              "presence_logits": (2,)}  # fmt: skip
     for name, shape in shapes.items():
         value = getattr(decoded, name)
         assert value.shape == shape and value.dtype == np.float32, name

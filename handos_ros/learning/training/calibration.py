@@ -1,7 +1,9 @@
-"""What a score of 0.5 means: the detector's scores are shifted so that it is the best place to cut.
+"""What a score of 0.5 means: scores are shifted so that it is the best place to cut.
 
 Detectors that learn to score the overlap of their box (varifocal loss) give low scores while boxes are
-still rough, lower than any threshold that a user would choose. The order of candidates is left as it is.
+still rough, lower than any threshold that a user would choose. A decoder that has judged as many hands as
+strangers gives high ones, as it has not met how many more of the latter there are. The order of candidates
+is left as it is.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from handos_ros.network.handos import HandosNetwork
 
 LEAST_SCORE = 0.02
 """Candidates below are not looked at; the threshold is never lower."""
+NEARLY = 0.005
+"""A cut is as good as the best where its F1 is so near to the best's."""
 Picture = Callable[[], Sample]
 
 
@@ -36,14 +40,15 @@ def calibrate(
     """Shift the scores of a network in evaluation mode, in place.
 
     Measured on `config.calibrate` of the run's own photographs with all hands labelled, and a fifth as
-    many of those without hands. These were learned from, so the network is surer of their hands than of
-    others: where they would have a higher cut than 0.5, scores stay as they are.
+    many of those without hands. Where 0.5 is too high a cut, the detector's scores are raised, so that its
+    candidates are looked at; where it is too low, what the decoder adds to them is lowered.
 
     Args:
         completed: for each source the numbers of pictures that count as fully labelled as well.
 
     Returns:
-        The score at which the network was best cut before; None where it found no hand to measure on.
+        The score at which the network was best cut before, as of `best_threshold`; None where it found no
+        hand to measure on.
     """
     pipeline = pipeline_of(network, hand_model, min_score=LEAST_SCORE)
     scores, correct, hands = [], [], 0
@@ -54,15 +59,20 @@ def calibrate(
         correct.append(match_greedily(sample.boxes, found.boxes, found.scores) >= 0)
         hands += len(sample)
     threshold = best_threshold(np.concatenate(scores), np.concatenate(correct), hands)
-    if threshold is not None and threshold < 0.5:
-        network.detector.shift_scores(-math.log(threshold / (1 - threshold)))
+    if threshold is not None:
+        shift = -math.log(threshold / (1 - threshold))
+        if shift > 0:
+            network.detector.shift_scores(shift)
+        else:
+            network.decoder.shift_presence(shift)
     return threshold
 
 
 def best_threshold(scores: ArrayLike, correct: ArrayLike, hands: int) -> float | None:
     """The score from which on candidates are taken for F1 to be highest; None where none is correct.
 
-    Halfway to the next lower candidate, so that those who were measured lie clear of it.
+    Where F1 hardly depends on it (`NEARLY`), the lowest: the network is surer of hands that it has learned
+    from than of others. Halfway to the next lower candidate, so that those who were measured lie clear of it.
 
     Args:
         scores: (D,) of all candidates of all pictures.
@@ -77,7 +87,7 @@ def best_threshold(scores: ArrayLike, correct: ArrayLike, hands: int) -> float |
     f1 = 2 * hits / (np.arange(1, len(hits) + 1) + hands)
     # Equal scores cannot be told apart: only the last of them is a place to cut.
     f1[:-1][ranked[:-1] == ranked[1:]] = 0
-    last = int(f1.argmax())
+    last = int(np.flatnonzero(f1 >= f1.max() - NEARLY)[-1])
     below = ranked[last + 1] if last + 1 < len(ranked) else 0.0
     return float(np.clip((ranked[last] + below) / 2, LEAST_SCORE, 1 - LEAST_SCORE))
 

@@ -102,6 +102,9 @@ class StageConfig:
             large part of a step's time.
         warmup: steps in which the rate rises to its height.
         decay: the part of the steps, at the end, in which it falls to nothing along a line.
+        mean_from: the part of the steps after which the averaged weights are set aside; at the stage's end
+            the mean of these and the last ones takes their place. Weights of the high rate hold more for
+            pictures never seen, those of the low one are more exact. None for the last ones alone.
     """
 
     name: str
@@ -126,6 +129,7 @@ class StageConfig:
     frozen: tuple[str, ...] = ()
     warmup: int = 200
     decay: float = 0.3
+    mean_from: float | None = None
 
     def __post_init__(self) -> None:
         if self.decoder not in ("none", "2d", "full"):
@@ -144,6 +148,8 @@ class StageConfig:
             raise DataError(f"stage {self.name}: dense_weight is for stages with `dense` and a decoder")
         if self.complete is not None and not 0 < self.complete < 1:
             raise DataError(f"stage {self.name}: complete must be a score between 0 and 1")
+        if self.mean_from is not None and not 0 < self.mean_from < 1:
+            raise DataError(f"stage {self.name}: mean_from must be between 0 and 1")
         if (self.hard or 0) < 0:
             raise DataError(f"stage {self.name}: hard must not be negative")
         rates = (self.learning_rate, self.detector_learning_rate or 1, self.backbone_learning_rate or 1)
@@ -201,8 +207,8 @@ class TrainingConfig:
             checkpoint does not look at them again.
         initial_backbone: weights that the detector's backbone alone begins with, a safetensors file with its
             parameters by name; after `initial`, where both are given.
-        calibrate: when the run has come to its end, raise the detector's scores so that 0.5 is the best
-            place to cut, as measured on so many of its photographs, if they are too low for that; 0 for not.
+        calibrate: when the run has come to its end, shift the scores so that 0.5 is the best
+            place to cut, as measured on so many of its photographs (`training.calibration`); 0 for not.
         monitor: what the run is measured on as it goes.
     """
 

@@ -162,6 +162,7 @@ class _Trainer:
         self.loaded: dict[str, Any] | None = None
         self.completed: list[list[int]] = []
         self.hard: list[list[float]] = []
+        self.aside: dict[str, Tensor] | None = None
         if resumes:
             self._resume()
         if run.compiled:
@@ -265,6 +266,8 @@ class _Trainer:
                 terms, norm, rate = self._one_step(step_module, stage, batch.to(self.device))
                 self.step += 1
                 self.total += 1
+                if stage.mean_from is not None and self.step == math.ceil(stage.mean_from * stage.steps):
+                    self.aside = {name: value.clone() for name, value in self._averaged().items()}
                 log.step(self.total, self.step, terms, norm, rate, len(batch) * self.world)
                 if self.rank:
                     continue
@@ -272,6 +275,8 @@ class _Trainer:
                     self._evaluate(log)
                 if self._due() and self.step < stage.steps:
                     self._save()
+            if complete:
+                self._take_mean()
             if not self.rank:
                 if complete and self._measures(stage):
                     self._evaluate(log)
@@ -279,6 +284,19 @@ class _Trainer:
         finally:
             log.close()
         return complete
+
+    def _averaged(self) -> dict[str, Tensor]:
+        """The averaged weights and statistics themselves, not copies of them; tied ones once."""
+        module = self.average.module
+        values = [*module.named_parameters(), *module.named_buffers()]
+        return {name: value.detach() for name, value in values if value.is_floating_point()}
+
+    def _take_mean(self) -> None:
+        """At the end of a stage: of the averaged weights and of those that it set aside, if it did."""
+        if self.aside is not None:
+            for name, value in self._averaged().items():
+                value.lerp_(self.aside[name].to(value), 0.5)
+        self.aside = None
 
     def _one_step(
         self, module: nn.Module, stage: StageConfig, batch: Any
@@ -370,6 +388,7 @@ class _Trainer:
             "dense": None if self.head is None else self.head.state_dict(),
             "completed": self.completed,
             "hard": self.hard,
+            "aside": self.aside,
         }
         save_checkpoint(self.output / "checkpoints", self.total, state)
         self._save_weights(self.average.module)
@@ -395,7 +414,7 @@ class _Trainer:
             self.stage, self.step, self.total = state["stage"], state["step"], state["total"]
             self.dense, self.completed = state["dense"], state["completed"]
             # Checkpoints of before there was such a thing have none.
-            self.hard = state.get("hard", [])
+            self.hard, self.aside = state.get("hard", []), state.get("aside")
         except (KeyError, RuntimeError) as error:
             raise DataError(f"{folder}: the checkpoint does not fit this network: {error}") from None
         self.loaded = state if state["optimizer"] is not None else None

@@ -1,4 +1,4 @@
-"""The training losses: the nine terms of HandOS with their weights, and four for weak labels, scores, sizes.
+"""The training losses: the nine terms of HandOS with their weights, and five for weak labels, scores, sizes.
 
 Each term is a pure function of M hands that returns a scalar: a mean over what is labelled, weighted by
 how sure the label is. Where nothing is labelled it is exactly 0, with gradient 0. Units are chosen so
@@ -50,6 +50,7 @@ class LossWeights:
         oks_width: factor on the joints' sigmas in both OKS terms. At 1, as published, their pull is strongest
             on joints that are 0.05 of a hand's size off and a quarter of that at 0.12, where it decides
             whether a joint counts as found; at 2 it is strongest there.
+        presence: of what the decoder says on whether a candidate is a hand, `stages.presence_loss`.
     """
 
     joints_2d: float = 10.0
@@ -66,6 +67,7 @@ class LossWeights:
     bones: float = 0.0
     stretch: float = 0.0
     oks_width: float = 1.0
+    presence: float = 2.0
 
 
 @dataclass(eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handos_ros.errors import ModelError
@@ -10,7 +11,13 @@ from handos_ros.learning.sample import Batch
 from handos_ros.learning.training.assignment import overlap, simota
 from handos_ros.learning.training.config import StageConfig, TrainingConfig
 from handos_ros.learning.training.dense import DenseHead, dense_losses
-from handos_ros.learning.training.losses import MeshTopology, Predictions, hand_losses, weighted_sum
+from handos_ros.learning.training.losses import (
+    MeshTopology,
+    Predictions,
+    hand_losses,
+    masked_mean,
+    weighted_sum,
+)
 from handos_ros.learning.training.targets import gather_targets
 from handos_ros.network.decoder import DecoderOutput
 from handos_ros.network.detectors import DetectorOutput
@@ -20,6 +27,12 @@ BOX_NOISE = 0.12
 """How far a labelled box is disturbed: standard deviation of centre and log size, in units of its size."""
 LEAST_OVERLAP = 0.5
 """IoU above which a candidate covers its hand: such boxes are what is decoded when it matters."""
+STRANGE_OVERLAP = 0.3
+"""IoU with every hand below which a candidate is no hand's, not even a badly placed one of some hand."""
+STRANGERS_FIRST = 0.5
+"""In how many pictures places that are left go to candidates that are no hand before others that are."""
+UNKNOWN, STRANGER = -1, -2
+"""What `choose_queries` says instead of a hand's number."""
 
 
 class StageStep(nn.Module):
@@ -82,6 +95,8 @@ class StageStep(nn.Module):
         )
         picture, place = torch.nonzero(hand >= 0, as_tuple=True)
         with _whole_precision(batch.images.device):
+            assert out.presence_logits is not None  # the last layer's
+            presence = presence_loss(seen.logits.gather(1, queries), out.presence_logits, hand)
             targets = gather_targets(batch, picture, hand[picture, place])
             losses, last = [], {}
             for layer in [*out.earlier, out]:
@@ -90,7 +105,8 @@ class StageStep(nn.Module):
                 losses.append(weighted_sum(last, self.config.losses))
             # Every layer counts, the last as much as all before it.
             earlier = torch.stack(losses[:-1]).mean() if len(losses) > 1 else 0.0
-            return losses[-1] + earlier, last
+            total = losses[-1] + earlier + self.config.losses.presence * presence
+            return total, {**last, "presence": presence}
 
 
 def _whole_precision(device: torch.device) -> torch.autocast:
@@ -98,6 +114,21 @@ def _whole_precision(device: torch.device) -> torch.autocast:
     and CUDA has no decompositions in it.
     """
     return torch.autocast(device.type, enabled=False)
+
+
+def presence_loss(logits: Tensor, presence: Tensor, hand: Tensor) -> Tensor:
+    """Cross-entropy of whether a candidate is a hand: its score, and what the decoder adds to it.
+
+    The score is the detector's to learn, so it gets no gradient here: the decoder learns what it lacks.
+
+    Args:
+        logits, presence: (B, P) of the candidates that were decoded.
+        hand: (B, P) as of `choose_queries`.
+    """
+    said = logits.detach().float() + presence.float()
+    wanted = (hand >= 0).to(said.dtype)
+    wrong = F.binary_cross_entropy_with_logits(said, wanted, reduction="none")
+    return masked_mean(wrong, hand != UNKNOWN)
 
 
 @torch.no_grad()
@@ -108,15 +139,17 @@ def choose_queries(
 
     The first places go to the labelled hands, one each: the candidate that covers it best, from its own
     box or from the labelled one, disturbed. So every hand is learned from, also where the detector is
-    still weak, and boxes from outside do not come as a surprise. The other places go to candidates that
-    SimOTA gives to some hand, at random, from their own boxes.
+    still weak, and boxes from outside do not come as a surprise. The other places go to other candidates,
+    from their own boxes: those that SimOTA gives to some hand, at random, and where all hands are labelled
+    those that are none, most alike to one first. Which of these come first is left to chance.
 
     Args:
         hands: places a picture has.
         own_boxes: how often a hand's candidate keeps its own box.
 
     Returns:
-        queries (B, P) int64, boxes (B, P, 4), and the number of the hand (B, P) int64, -1 for an empty place.
+        queries (B, P) int64, boxes (B, P, 4), and the number of the hand (B, P) int64, `STRANGER` for a
+        candidate that is none, `UNKNOWN` where that is not known.
     """
     wanted = min(hands, batch.valid.shape[1])
     device = seen.boxes.device
@@ -135,21 +168,27 @@ def choose_queries(
     )
     keep = (best > LEAST_OVERLAP) & (torch.rand(best.shape, device=device) < own_boxes)
     boxes = torch.where(keep[..., None], own, moved)
-    hand = torch.where(valid, order, -1)
+    hand = torch.where(valid, order, UNKNOWN)
 
     # The places that are left, in pictures of few hands, go to candidates that have none yet.
     assigned = simota(seen.scores.float(), seen.boxes.float(), batch.boxes, batch.valid)
     if batch.boxes.shape[1]:
         own_hand = covers.gather(1, assigned.clamp(min=0)[:, None])[:, 0]
-        assigned = torch.where(own_hand > LEAST_OVERLAP, assigned, -1)
+        assigned = torch.where(own_hand > LEAST_OVERLAP, assigned, UNKNOWN)
     taken = torch.zeros_like(assigned).scatter_add(1, nearest, valid.to(assigned.dtype)) > 0
-    assigned = torch.where(taken, -1, assigned)
-    lot = (assigned >= 0).float() + torch.rand(assigned.shape, device=device)
+    assigned = torch.where(taken, UNKNOWN, assigned)
+    strange = batch.exhaustive[:, None] & ~taken
+    if batch.boxes.shape[1]:
+        strange = strange & (covers.amax(1) < STRANGE_OVERLAP)
+    assigned = torch.where(strange, STRANGER, assigned)
+    lot = torch.where(assigned >= 0, 1 + torch.rand(assigned.shape, device=device), 0.0)
+    first = torch.rand(len(lot), 1, device=device) < STRANGERS_FIRST
+    lot = torch.where(strange, seen.scores.float() + 2 * first, lot)
     lot = torch.where(taken, -1.0, lot)
     left = torch.nn.functional.pad(~valid, (0, hands - wanted), value=True)
     turn = (left.cumsum(1) - 1).clamp(min=0)
     drawn = lot.argsort(1, descending=True).gather(1, turn.clamp(max=lot.shape[1] - 1))
-    spare = torch.where(turn < lot.shape[1], assigned.gather(1, drawn), -1)
+    spare = torch.where(turn < lot.shape[1], assigned.gather(1, drawn), UNKNOWN)
 
     def filled(first: Tensor, rest: Tensor) -> Tensor:
         pad = (0, 0) * (first.dim() - 2) + (0, hands - wanted)

@@ -57,19 +57,29 @@ def test_scores_that_come_from_words_are_refused_by_name():
 
 
 @pytest.mark.parametrize(
-    ("measured", "shift"),
+    ("measured", "raised", "lowered"),
     [
-        (0.25, np.log(3)),  # A score of 0.25 becomes one of 0.5.
-        (0.6, 0),  # Pictures that were learned from do not lower scores.
+        (0.25, np.log(3), 0),  # A score of 0.25 becomes one of 0.5, and is looked at more closely.
+        (0.75, 0, np.log(3)),  # What is looked at stays the same, what is said of it does not.
+        (0.5, 0, 0),
+        (None, 0, 0),
     ],
 )
-def test_a_network_is_shifted_by_what_was_measured(tmp_path, monkeypatch, measured, shift):
+def test_a_network_is_shifted_by_what_was_measured(tmp_path, monkeypatch, measured, raised, lowered):
     network = tiny_network(frozen=False).eval()
-    bias = network.detector.model.model.decoder.class_embed[-1].bias
-    before = bias.item()
+    detector, decoder = network.detector.model.model.decoder.class_embed[-1], network.decoder.presence[2]
+    before = detector.bias.item(), decoder.bias.item()
     monkeypatch.setattr(calibration, "best_threshold", lambda scores, correct, hands: measured)
     assert calibrate(network, load_hand_model(), changed(tiny_run(tmp_path), calibrate=3)) == measured
-    assert bias.item() - before == (pytest.approx(shift) if shift else 0)
+    assert detector.bias.item() - before[0] == pytest.approx(raised, abs=1e-5)
+    assert before[1] - decoder.bias.item() == pytest.approx(lowered, abs=1e-5)
+
+
+def test_of_cuts_that_are_as_good_the_lowest_is_taken():
+    # One hand in ten thousand more and two false ones: F1 is the same but for the fourth digit.
+    scores = np.concatenate([np.full(9990, 0.9), [0.7, 0.6, 0.5], np.full(300, 0.2)])
+    correct = np.concatenate([np.ones(9990, bool), [False, False, True], np.zeros(300, bool)])
+    assert best_threshold(scores, correct, 10_000) == pytest.approx(0.35)
 
 
 def test_weights_are_calibrated_at_the_end_of_a_run_and_checkpoints_are_not(tmp_path, monkeypatch):

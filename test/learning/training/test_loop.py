@@ -110,6 +110,25 @@ def test_a_run_interrupted_after_every_step_ends_as_one_that_was_not(config, tmp
                 torch.testing.assert_close(now, 0.5 * (before + value), rtol=1e-5, atol=1e-6)
 
 
+def test_a_stage_may_end_with_the_mean_of_its_weights_and_earlier_ones(tmp_path):
+    def run(folder, steps, **bounds):
+        stage = {"name": "full", "detector": True, "decoder": "full", **steps}
+        return go(tiny_run(tmp_path, stages=[stage]), tmp_path / folder, **bounds)
+
+    half, whole = run("half", {"steps": 2})[1]["average"], run("whole", {"steps": 4})[1]["average"]
+    finished, state = False, {}
+    while not finished:  # once in one go would not show that what was set aside survives
+        finished, state = run(
+            "mean", {"steps": 4, "mean_from": 0.5}, **(interrupt_at(3) if not state else {})
+        )
+    moved = 0
+    for name, mean in state["average"].items():
+        if mean.is_floating_point():
+            torch.testing.assert_close(mean, (half[name] + whole[name]) / 2, atol=1e-6, rtol=1e-5)
+            moved += int(not torch.equal(half[name], whole[name]))
+    assert moved > 100 and state["aside"] is None
+
+
 def test_gradients_that_are_added_up_survive_an_interruption_too(tmp_path):
     stages = [{**stage, "steps": 4} for stage in STAGES[1:]]
     config = tiny_run(tmp_path, stages=stages, accumulate=2)

@@ -13,7 +13,7 @@ from tiny_training import sample, training  # noqa: E402
 from handos_ros.learning.sample import collate  # noqa: E402
 from handos_ros.learning.training.assignment import overlap  # noqa: E402
 from handos_ros.learning.training.config import StageConfig  # noqa: E402
-from handos_ros.learning.training.stages import choose_queries  # noqa: E402
+from handos_ros.learning.training.stages import STRANGER, UNKNOWN, choose_queries  # noqa: E402
 from handos_ros.network.detectors import DetectorOutput  # noqa: E402
 
 STAGES = {
@@ -97,7 +97,7 @@ def test_terms_are_those_of_the_stage(batch):
         name: set(training(stage, tiny_network(frozen=False))(batch)[1]) for name, stage in STAGES.items()
     }
     assert terms["detector alone"] == {"detector"}
-    assert terms["joints"] == {"joints_2d", "oks_2d", "confidence"}
+    assert terms["joints"] == {"joints_2d", "oks_2d", "confidence", "presence"}
     assert terms["full"] == terms["everything"] - {"detector"}
     of_the_paper = {"vertices", "joints_3d", "normal", "edge", "nc", "joints_proj", "oks_proj"}
     assert terms["full"] >= terms["joints"] | of_the_paper
@@ -153,15 +153,32 @@ def test_beside_unlabelled_hands_all_but_the_detectors_queries_learn(batch):
     assert "detector" in module(batch)[1]
 
 
-def test_pictures_without_hands_teach_only_the_detector():
+def test_pictures_without_hands_teach_what_is_none():
+    """The detector, and the decoder that what it was given is no hand; of joints and meshes nothing."""
     empty = collate([sample([]), sample([])])
     module = training(STAGES["everything"], tiny_network(frozen=False))
     total, terms = module(empty)
     total.backward()
-    assert torch.isfinite(total) and float(terms["detector"]) > 0
-    assert all(float(value) == 0 for name, value in terms.items() if name != "detector")
-    gradients = [p.grad for n, p in module.network.decoder.named_parameters() if p.grad is not None]
-    assert all(torch.isfinite(g).all() and not g.any() for g in gradients)
+    assert torch.isfinite(total) and float(terms["detector"]) > 0 and float(terms["presence"]) > 0
+    assert all(float(value) == 0 for name, value in terms.items() if name not in ("detector", "presence"))
+    decoder = {n: p.grad for n, p in module.network.decoder.named_parameters() if p.grad is not None}
+    assert all(torch.isfinite(gradient).all() for gradient in decoder.values())
+    learned = {name.split(".")[0] for name, gradient in decoder.items() if gradient.any()}
+    assert "presence" in learned and not learned & {"joint_move", "joint_score", "vertex", "camera"}
+
+
+def test_the_decoder_learns_to_tell_hands_from_what_the_detector_takes_for_one():
+    batch = collate([sample([0]), sample([])])
+    stage = StageConfig("full", 1, decoder="full", hands=3)
+    module = training(stage, tiny_network())
+    steps(module, batch, 80, 3e-3)
+    network = module.network.eval()
+    found = network.detect(batch.images)
+    queries, boxes, hand = choose_queries(found, batch, 3, 1.0, training=False)
+    said = network.decode(found, queries, boxes, batch.picture_size).presence_logits
+    joined = (found.logits.gather(1, queries) + said).sigmoid()
+    assert (hand >= 0).sum() == 1 and (hand == STRANGER).sum() == 5
+    assert joined[hand >= 0].min() > 0.5 > joined[hand == STRANGER].max()
 
 
 def seen(boxes, scores=None):
@@ -176,7 +193,7 @@ def test_every_labelled_hand_is_decoded_by_the_candidate_that_covers_it_best(bat
     far = torch.tensor([0.05, 0.05, 0.02, 0.02]).expand(2, 4, 4).clone()
     far[0, 2], far[1, 3], far[1, 0] = truth[0, 0], truth[1, 0], truth[1, 1]
     queries, boxes, hand = choose_queries(seen(far), batch, 2, own_boxes=1.0, training=True)
-    assert hand[0].tolist().count(0) == 1 and hand[0].tolist().count(-1) == 1
+    assert hand[0].tolist().count(0) == 1 and hand[0].tolist().count(STRANGER) == 1
     assert sorted(hand[1].tolist()) == [0, 1]
     best = {(0, 0): 2, (1, 0): 3, (1, 1): 0}
     for picture in range(2):
@@ -249,12 +266,29 @@ def test_pictures_of_few_hands_leave_no_place_empty(batch):
     for seed in range(10):
         torch.manual_seed(seed)
         queries, boxes, hand = choose_queries(seen(candidates), batch, 2, own_boxes=1.0, training=True)
-        assert hand[0].tolist().count(0) == hand[0].tolist().count(-1) + 1 or hand[0].tolist() == [0, 0]
+        assert sorted(hand[0].tolist()) in ([0, 0], [STRANGER, 0])
+        assert len(set(queries[0].tolist())) == 2
         if hand[0].tolist() == [0, 0]:
             filled += 1
             assert len(set(queries[0].tolist())) == 2, "the same candidate twice teaches nothing new"
             torch.testing.assert_close(boxes[0], candidates[0, queries[0]])
-    assert filled >= 5
+    assert 2 <= filled <= 8, "candidates of the hand and such of none take turns"
+
+
+def test_of_candidates_that_are_no_hand_those_most_alike_to_one_are_decoded(batch):
+    candidates = torch.tensor([0.02, 0.02, 0.01, 0.01]).expand(2, 5, 4).clone()
+    candidates[:, 0] = batch.boxes[:, 0]
+    candidates[:, 4] = batch.boxes[:, 0] * torch.tensor([1, 1, 0.65, 0.65])  # a part of the hand: of no use
+    scores = [[0.9, 0.1, 0.4, 0.2, 0.8]] * 2
+    one = replace(batch, valid=batch.valid & (torch.arange(batch.valid.shape[1]) < 1))
+    queries, _, hand = choose_queries(seen(candidates, scores), one, 3, own_boxes=1.0, training=True)
+    assert queries.tolist() == [[0, 2, 3]] * 2 and hand.tolist() == [[0, STRANGER, STRANGER]] * 2
+    _, _, hand = choose_queries(seen(candidates, scores), one, 5, own_boxes=1.0, training=True)
+    assert (hand == UNKNOWN).sum(1).tolist() == [1, 1]
+    # Where hands may be unlabelled, nobody knows what a candidate is.
+    open_ended = replace(one, exhaustive=torch.tensor([False, True]))
+    _, _, hand = choose_queries(seen(candidates, scores), open_ended, 3, own_boxes=1.0, training=True)
+    assert (hand == STRANGER).any(1).tolist() == [False, True]
 
 
 def test_more_hands_than_places_take_turns(batch):
