@@ -15,7 +15,7 @@ from handos_ros.network.layers import DeformableAttention
 from handos_ros.network.side import SideNetwork
 
 SIZE = (96, 128)
-FIELDS = ("joints_2d", "joint_logits", "vertices", "joints_3d", "root_2d", "scale")
+FIELDS = ("joints_2d", "joint_logits", "presence_logits", "vertices", "joints_3d", "root_2d", "scale")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def assert_same(one, other, rows=slice(None), **tolerance):
 @pytest.mark.parametrize("kind", KINDS)
 def test_shapes(kind, model):
     out = decode(tiny_network(kind), given_boxes(3, pictures=2))
-    shapes = [(21, 2), (21,), (model.num_vertices, 3), (21, 3), (2,), ()]
+    shapes = [(21, 2), (21,), (), (model.num_vertices, 3), (21, 3), (2,), ()]
     assert [tuple(getattr(out, name).shape) for name in FIELDS] == [(2, 3, *shape) for shape in shapes]
     assert out.earlier == [] and all(torch.isfinite(getattr(out, name)).all() for name in FIELDS)
 
