@@ -51,8 +51,8 @@ def choose(
 ) -> Chosen:
     """The candidates worth decoding, best first; or for each of the boxes `given` the one nearest to it.
 
-    The decoder looks more closely, so also those of at least `LOOKED_AT` are that `min_score` is above;
-    `judged` then says which are hands.
+    The decoder looks more closely, so where `min_score` is above `LOOKED_AT` those between are worth it as
+    well; `judged` then gives the scores by which hands are told.
 
     Args:
         found: what the detector saw in the network picture that `letterbox` made.

@@ -66,7 +66,10 @@ def load_weights(network: HandosNetwork, path: str | Path) -> None:
     wanted = _state(network)
     for name in wanted:
         if name not in state:
-            raise ModelError(f"{path}: lacks the tensor {name}")
+            raise ModelError(
+                f"{path}: lacks the tensor {name}: made by another version of this package, whose network "
+                "had none, or damaged; train it again, or take the weights that come with the package"
+            )
         if state[name].shape != wanted[name].shape:
             raise ModelError(
                 f"{path}: {name} has shape {tuple(state[name].shape)}, "
