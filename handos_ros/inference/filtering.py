@@ -60,6 +60,12 @@ def select(
     return picked[: max_hands + _SPARE if max_hands > 0 else 0]
 
 
+def best_first(scores: NDArray, min_score: float) -> NDArray[np.intp]:
+    """Numbers of those that score at least `min_score`, by falling score."""
+    order = np.argsort(-scores, kind="stable")
+    return order[scores[order] >= min_score]
+
+
 def distinct(
     joints_2d: NDArray, boxes: NDArray, handedness: NDArray, max_hands: int = _MAX_COMPARED
 ) -> NDArray[np.bool_]:

@@ -113,8 +113,7 @@ class JointPipeline:
         joints, scores = letterbox.to_pixels(fractions), judged(chosen.scores, presence)
         keep = np.arange(len(joints))
         if given is None:
-            keep = np.argsort(-scores, kind="stable")
-            keep = keep[scores[keep] >= self.min_score]
+            keep = filtering.best_first(scores, self.min_score)
             # Sides are unknown: all the same, since two findings of one hand are what is looked for.
             sides = np.zeros(len(keep))
             keep = keep[filtering.distinct(joints[keep], chosen.boxes[keep], sides, self.max_hands)]

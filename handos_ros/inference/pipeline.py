@@ -175,8 +175,7 @@ class Pipeline:
             self._check(decoded)
             scores, where = judged(chosen.scores, decoded.presence_logits), chosen.boxes
             if given is None:
-                order = np.argsort(-scores, kind="stable")
-                order = order[scores[order] >= self.min_score]
+                order = filtering.best_first(scores, self.min_score)
                 decoded, scores, where = decoded.select(order), scores[order], where[order]
             if len(scores):
                 hands = self._assemble(decoded, letterbox, camera, where, scores, mesh)
