@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -41,6 +41,7 @@ class SynthesisConfig:
         backgrounds: folder of photographs without hands; drawn ones where None.
         exclude: keep out the photographs whose number, in sorted order, modulo 10 is in this list.
         max_backgrounds: how many photographs of the folder are kept in memory.
+        poses: shares of kinds of pose, where they differ from `poses.KINDS`.
         weather: blur, noise, JPEG and the like; off only to look at the rendering itself.
 
     Raises:
@@ -51,6 +52,7 @@ class SynthesisConfig:
     backgrounds: str | None = None
     exclude: tuple[int, ...] = ()
     max_backgrounds: int = 752
+    poses: Mapping[str, float] = field(default_factory=dict)
     weather: bool = True
 
     def __post_init__(self) -> None:
@@ -90,7 +92,7 @@ class SyntheticHands:
                 self.config.backgrounds, TEXELS, self.config.max_backgrounds, _APPEARANCE, device,
                 self.config.exclude,
             )  # fmt: skip
-        poses = PoseSampler(TorchHand(self.hand_model, device))
+        poses = PoseSampler(TorchHand(self.hand_model, device), self.config.poses)
         painter = SkinPainter(poses, TEXELS)
         self._bank = TextureBank(painter, self._backgrounds, _APPEARANCE, device)
         self._scenes = SceneMaker(poses, painter.atlas)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from handos_ros.errors import DataError
 from handos_ros.learning.synthesis.contact import penetration, pinch
 from handos_ros.learning.synthesis.draws import Draws
 from handos_ros.learning.synthesis.skinning import TorchHand
@@ -18,9 +19,9 @@ CANDIDATES = 4
 
 KINDS: Mapping[str, float] = {
     "curl": 0.24, "open": 0.14, "fist": 0.09, "point": 0.11, "count": 0.10, "sign": 0.13, "pinch": 0.12,
-    "any": 0.07,
+    "any": 0.07, "thumb": 0.0,
 }  # fmt: skip
-"""Kinds of pose and their shares."""
+"""Kinds of pose and their shares, which those of the fixed test set are."""
 
 _STATES = {
     "extended": (-5, 6, 3), "relaxed": (28, 34, 20), "curled": (80, 100, 55), "hooked": (5, 92, 55),
@@ -46,6 +47,7 @@ _FINGER_STATES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "pinch": (("relaxed", "extended", "half"), ("extended", "relaxed", "half", "curled"),
               ("extended", "relaxed", "half", "curled"), ("extended", "relaxed", "half", "curled")),
     "any": (("relaxed",),) * 4,
+    "thumb": (("curled",),) * 4,
 }  # fmt: skip
 _THUMBS: Mapping[str, tuple[str, ...]] = {
     "curl": ("relaxed", "relaxed", "opposed", "tucked", "out"),
@@ -56,14 +58,28 @@ _THUMBS: Mapping[str, tuple[str, ...]] = {
     "sign": tuple(_THUMB_STATES),
     "pinch": ("opposed",),
     "any": ("relaxed",),
+    "thumb": ("out",),
 }
 
 
 class PoseSampler:
-    """Joint angles for a hand model, within its anatomical limits."""
+    """Joint angles for a hand model, within its anatomical limits.
 
-    def __init__(self, hand: TorchHand):
+    Args:
+        hand: the model.
+        shares: of kinds of pose, where they differ from `KINDS`, in the same unit.
+
+    Raises:
+        DataError: if there is no such kind, or nothing left to draw.
+    """
+
+    def __init__(self, hand: TorchHand, shares: Mapping[str, float] | None = None):
         self.hand = hand
+        self.shares = {**KINDS, **(shares or {})}
+        if unknown := self.shares.keys() - KINDS.keys():
+            raise DataError(f"poses: no kind {', '.join(sorted(unknown))}; known are {', '.join(KINDS)}")
+        if min(self.shares.values()) < 0 or not any(self.shares.values()):
+            raise DataError("poses: shares must not be negative, nor all 0")
         names = {name: i for i, name in enumerate(hand.model.bone_names)}
         ends = [("metacarpal", "proximal", "distal"), *[("proximal", "middle", "distal")] * 4]
         self.phalanges = torch.tensor(
@@ -87,7 +103,7 @@ class PoseSampler:
             Flexion and abduction, (B * hands, bones) each, rad from the rest pose.
         """
         kinds = list(KINDS)
-        kind = draws.choice(list(KINDS.values()), hands)
+        kind = draws.choice(list(self.shares.values()), hands)
         kind = kind[:, :, None].expand(-1, -1, CANDIDATES).flatten()
         flexion, abduction = self._angles(draws, kind, hands * CANDIDATES)
         partner = draws.choice((0.6, 0.2, 0.1, 0.1), hands * CANDIDATES).flatten() + 1

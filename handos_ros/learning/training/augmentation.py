@@ -1,7 +1,8 @@
-"""Real photographs varied for training: one affine warp, then colour, blur, noise and occluders.
+"""Real photographs varied for training: one warp, then colour, blur, noise and occluders.
 
-Labels follow exactly: points through the same affine map, the camera's K and the 3D labels through its
-split into new intrinsics and a roll of the camera. NumPy and OpenCV alone, so that it runs in worker
+2D labels follow exactly: points through the same map. Where it is affine, the camera's K and the 3D labels
+follow as well, through its split into new intrinsics and a roll of the camera. Pictures of unknown cameras
+are tilted too; their 3D labels, a teacher's, only roll. NumPy and OpenCV alone, so that it runs in worker
 processes; all chance comes from the generator that is passed in.
 """
 
@@ -31,7 +32,9 @@ class Augmentation:
         shift: by how much the centre moves at most, as a fraction of the result.
         rotation: standard deviation in rad of the small turn that most pictures get.
         any_rotation: how often the turn is uniform over all angles instead.
-        stretch: the largest change of the aspect ratio, as a logarithm.
+        stretch: the largest change of the aspect ratio, as a logarithm, along any axis.
+        tilt: how much nearer or farther than its middle the result's corners are at most, as a fraction of
+            its distance; only of pictures of unknown cameras.
         mirror: how often the picture is mirrored and sides swapped.
         occluder: how often something covers a part of each hand.
         least_visible: hands of which less than this fraction of the box is left lose their label.
@@ -47,6 +50,7 @@ class Augmentation:
     rotation: float = 0.25
     any_rotation: float = 0.15
     stretch: float = 0.12
+    tilt: float = 0.0
     mirror: float = 0.5
     occluder: float = 0.15
     least_visible: float = 0.25
@@ -68,7 +72,7 @@ class Augmentation:
         return out
 
     def _matrix(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.float64]:
-        """(2, 3) from px of the sample to px of the result."""
+        """(3, 3) from px of the sample to px of the result."""
         (height, width), (h, w) = self.size, sample.image.shape[:2]
         fit = min(width / w, height / h)
         if len(sample) and rng.random() < self.around_hand:
@@ -84,47 +88,65 @@ class Augmentation:
             scale = fit * math.exp(rng.uniform(*np.log(self.zoom)))
         small = rng.normal(0, self.rotation)
         angle = rng.uniform(-math.pi, math.pi) if rng.random() < self.any_rotation else small
-        stretch = rng.uniform(-self.stretch, self.stretch) / 2
-        c, s = math.cos(angle), math.sin(angle)
-        turn = np.array([[c, -s], [s, c]]) @ np.diag([math.exp(stretch), math.exp(-stretch)]) * scale
+        half = rng.uniform(-self.stretch, self.stretch) / 2
+        axis = _turn(rng.uniform(0, math.pi))
+        stretch = axis @ np.diag([math.exp(half), math.exp(-half)]) @ axis.T
+        linear = _turn(angle) @ stretch * scale
         target = np.array([(width - 1) / 2, (height - 1) / 2])
         target += rng.uniform(-self.shift, self.shift, 2) * (width, height)
-        return np.concatenate([turn, (target - turn @ centre)[:, None]], 1)
+        matrix = np.eye(3)
+        matrix[:2, :2], matrix[:2, 2] = linear, target - linear @ centre
+        if not self.tilt or sample.k is not None:
+            return matrix
+        # A map that leaves the centre and what is next to it as they are: x -> c + (x - c) / (1 + p (x - c)).
+        slope = _turn(rng.uniform(-math.pi, math.pi))[0] * rng.uniform(0, self.tilt)
+        slope *= 2 * scale / math.hypot(width, height)
+        tilt = np.eye(3)
+        tilt[2] = [*slope, 1 - slope @ centre]
+        tilt[:2] += np.outer(centre, tilt[2] - [0, 0, 1])
+        return matrix @ tilt
 
 
 def warped(
     sample: Sample, matrix: NDArray[np.float64], size: tuple[int, int], border: tuple[int, ...] = (0, 0, 0)
 ) -> Sample:
-    """The sample through an affine map of its px, onto a picture of `size` (H, W).
+    """The sample through a map of its px, affine or projective, onto a picture of `size` (H, W).
 
-    K and the 3D labels change as for a camera that was rolled and given another lens: with A the map as a
-    3x3 matrix, A K = K' R, K' upper triangular and R a rotation about the optical axis. Where K is
-    unknown, the 3D labels turn by the rotation in A itself.
+    K and the 3D labels change as for a camera that was rolled and given another lens: with A an affine map
+    as a 3x3 matrix, A K = K' R, K' upper triangular and R a rotation about the optical axis. Where K is
+    unknown, the 3D labels turn by the rotation in the map itself, as it is at the middle of the hand's box.
 
     Args:
-        sample: any sample.
-        matrix: (2, 3), without mirroring (see `mirrored`).
+        sample: any sample; without K if the map is projective.
+        matrix: (2, 3) or (3, 3), without mirroring (see `mirrored`).
         size: height and width of the result.
         border: colour outside the picture.
+
+    Raises:
+        ValueError: the map mirrors the picture, or a known camera cannot follow it.
     """
-    linear, offset = matrix[:, :2], matrix[:, 2]
-    upper, turn = _rq(linear if sample.k is None else linear @ sample.k[:2, :2])
+    if len(matrix) == 2:
+        matrix = np.vstack([matrix, [0, 0, 1]])
     k = None
     if sample.k is not None:
+        if matrix[2].tolist() != [0, 0, 1]:
+            raise ValueError("a picture of a known camera cannot be tilted: its K would no longer be true")
         k = np.eye(3, dtype=np.float32)
-        k[:2, :2] = upper
-        k[:2, 2] = linear @ sample.k[:2, 2] + offset
-    roll = np.eye(3)
-    roll[:2, :2] = turn
-    joints_2d = sample.joints_2d @ linear.T + offset
+        k[:2, :2], _ = _rq(matrix[:2, :2] @ sample.k[:2, :2])
+        k[:2, 2] = matrix[:2, :2] @ sample.k[:2, 2] + matrix[:2, 2]
+    _, at_middles = _through(matrix, (sample.boxes[:, :2] + sample.boxes[:, 2:]) / 2)
+    roll = np.tile(np.eye(3), (len(sample), 1, 1))
+    for turn, linear in zip(roll, at_middles, strict=True):
+        _, turn[:2, :2] = _rq(linear if sample.k is None else linear @ sample.k[:2, :2])
+    joints_2d, _ = _through(matrix, sample.joints_2d)
     return replace(
         sample,
         image=_warped_picture(sample.image, matrix, size, border),
         k=k,
-        boxes=_warped_boxes(sample, joints_2d, linear, offset).astype(np.float32),
+        boxes=_warped_boxes(sample, joints_2d, matrix).astype(np.float32),
         joints_2d=joints_2d.astype(np.float32),
-        joints_3d=(sample.joints_3d @ roll.T).astype(np.float32),
-        vertices=(sample.vertices @ roll.T).astype(np.float32),
+        joints_3d=(sample.joints_3d @ roll.transpose(0, 2, 1)).astype(np.float32),
+        vertices=(sample.vertices @ roll.transpose(0, 2, 1)).astype(np.float32),
     )
 
 
@@ -236,6 +258,26 @@ _PER_HAND = (
 )  # fmt: skip
 
 
+def _turn(angle: float) -> NDArray[np.float64]:
+    """(2, 2): x to y by `angle` rad."""
+    c, s = math.cos(angle), math.sin(angle)
+    return np.array([[c, -s], [s, c]])
+
+
+def _through(matrix: NDArray, points: NDArray) -> tuple[NDArray, NDArray]:
+    """Where a (3, 3) map of px takes points (..., 2) to, and its derivative (..., 2, 2) there.
+
+    What lies near or beyond the horizon of a tilted picture goes far out of it, on its own side.
+    """
+    points = points.astype(np.float64)
+    depth = np.maximum(points @ matrix[2, :2] + matrix[2, 2], _HORIZON)[..., None]
+    there = (points @ matrix[:2, :2].T + matrix[:2, 2]) / depth
+    return there, (matrix[:2, :2] - there[..., None] * matrix[2, :2]) / depth[..., None]
+
+
+_HORIZON = 0.1
+
+
 def _rq(matrix: NDArray) -> tuple[NDArray, NDArray]:
     """(2, 2) of positive determinant = upper triangular with positive diagonal @ rotation."""
     (a, b), (c, d) = np.asarray(matrix, np.float64)
@@ -252,39 +294,41 @@ def _warped_picture(
 ) -> NDArray:
     import cv2
 
-    scale = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    h, w = image.shape[:2]
+    # Of a tilted picture, in the middle of the result.
+    _, back_there = _through(np.linalg.inv(matrix), np.array(size[::-1]) / 2)
+    scale = 1 / math.sqrt(abs(np.linalg.det(back_there)))
     if scale < 0.6:
         # Bilinear sampling that skips pixels aliases: shrink by area first, by what remains a whole size.
-        h, w = image.shape[:2]
         new_w, new_h = max(1, round(w * scale)), max(1, round(h * scale))
         image = cv2.resize(image, (new_w, new_h), interpolation=cv2.INTER_AREA)
         sx, sy = w / new_w, h / new_h
         back = np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1]])
         matrix = matrix @ back
-    return cv2.warpAffine(
-        image, matrix, (size[1], size[0]), flags=cv2.INTER_LINEAR, borderValue=tuple(map(float, border))
-    )
+    how: dict = {"flags": cv2.INTER_LINEAR, "borderValue": tuple(map(float, border))}
+    if matrix[2].tolist() == [0, 0, 1]:
+        return cv2.warpAffine(image, matrix[:2], (size[1], size[0]), **how)
+    return cv2.warpPerspective(image, matrix, (size[1], size[0]), **how)
 
 
-def _warped_boxes(sample: Sample, joints: NDArray, linear: NDArray, offset: NDArray) -> NDArray:
+def _warped_boxes(sample: Sample, joints: NDArray, matrix: NDArray[np.float64]) -> NDArray:
     """Boxes (N, 4) around what the old boxes held.
 
     The upright box around a turned box is too large. Without joints, the ellipse inside the old box
-    stands for the hand. With all of them, the box goes around the turned joints, as far from them as the
-    old one was on its widest side, and never beyond the upright box around the turned old one.
+    stands for the hand. With all of them, the box goes around the turned joints (N, 21, 2), as far from them
+    as the old one was on its widest side, and never beyond the upright box around the turned old one.
     """
-    centre = (sample.boxes[:, :2] + sample.boxes[:, 2:]) / 2 @ linear.T + offset
+    corners, _ = _through(matrix, sample.boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]])
+    middles, linear = _through(matrix, (sample.boxes[:, :2] + sample.boxes[:, 2:]) / 2)
     half = (sample.boxes[:, 2:] - sample.boxes[:, :2]) / 2
-    ellipse = np.sqrt(half**2 @ (linear**2).T)
-    corners = half @ np.abs(linear).T
+    ellipse = np.sqrt(np.einsum("nij,nj->ni", linear**2, half**2))
     whole = (sample.joints_2d_weight > 0).all(1, keepdims=True)
     old_low, old_high = sample.joints_2d.min(1), sample.joints_2d.max(1)
     margin = np.maximum(old_low - sample.boxes[:, :2], sample.boxes[:, 2:] - old_high).max(1, initial=0)
-    margin = margin[:, None] * math.sqrt(abs(np.linalg.det(linear)))
     # Where nothing turns and nothing is stretched, this margin must not bite: it is exact then.
-    margin = margin * (1 + 1e-6)
-    low = np.where(whole, np.maximum(joints.min(1) - margin, centre - corners), centre - ellipse)
-    high = np.where(whole, np.minimum(joints.max(1) + margin, centre + corners), centre + ellipse)
+    margin = (margin * np.sqrt(np.abs(np.linalg.det(linear))) * (1 + 1e-6))[:, None]
+    low = np.where(whole, np.maximum(joints.min(1) - margin, corners.min(1)), middles - ellipse)
+    high = np.where(whole, np.minimum(joints.max(1) + margin, corners.max(1)), middles + ellipse)
     return np.concatenate([low, high], 1)
 
 

@@ -93,6 +93,7 @@ class StageConfig:
         hard: before the stage the run's own network looks at all photographs without hands; each is drawn as
             often as its best score, over the middling one, to this power says (`training.mining`). 0 for all
             alike, None for as in the stage before.
+        hard_hands: likewise at all photographs of hands, by how wrong it is about them (`mining.error`).
         learning_rate: at its height.
         detector_learning_rate: of the detector, where it learns; None for the same.
         backbone_learning_rate: of the detector's backbone, where it learns; None for the detector's. One that
@@ -123,6 +124,7 @@ class StageConfig:
     incomplete: float | None = None
     complete: float | None = None
     hard: float | None = None
+    hard_hands: float | None = None
     learning_rate: float = 5e-4
     detector_learning_rate: float | None = None
     backbone_learning_rate: float | None = None
@@ -150,8 +152,8 @@ class StageConfig:
             raise DataError(f"stage {self.name}: complete must be a score between 0 and 1")
         if self.mean_from is not None and not 0 < self.mean_from < 1:
             raise DataError(f"stage {self.name}: mean_from must be between 0 and 1")
-        if (self.hard or 0) < 0:
-            raise DataError(f"stage {self.name}: hard must not be negative")
+        if min(self.hard or 0, self.hard_hands or 0) < 0:
+            raise DataError(f"stage {self.name}: hard and hard_hands must not be negative")
         rates = (self.learning_rate, self.detector_learning_rate or 1, self.backbone_learning_rate or 1)
         if min(rates) <= 0 or self.warmup < 0:
             raise DataError(f"stage {self.name}: learning rates must be positive, warmup not negative")

@@ -30,7 +30,7 @@ from handos_ros.learning.training.completion import complete_pictures
 from handos_ros.learning.training.config import StageConfig, TrainingConfig
 from handos_ros.learning.training.data import Mixture
 from handos_ros.learning.training.losses import MeshTopology
-from handos_ros.learning.training.mining import hard_negatives
+from handos_ros.learning.training.mining import hard_hands, hard_negatives, merged
 from handos_ros.learning.training.stages import StageStep
 from handos_ros.network.config import config_from_dict, config_to_dict, load_config
 from handos_ros.network.handos import HandosNetwork
@@ -219,7 +219,9 @@ class _Trainer:
         if stage.complete is not None:
             self.completed = complete_pictures(network, self.hand_model, self.config, stage.complete)
         if stage.hard is not None:
-            self.hard = hard_negatives(network, self.hand_model, self.config, stage.hard)
+            self.hard = merged(self.hard, hard_negatives(network, self.hand_model, self.config, stage.hard))
+        if stage.hard_hands is not None:
+            self.hard = merged(self.hard, hard_hands(network, self.hand_model, self.config, stage.hard_hands))
 
     def _train_stage(self, stage: StageConfig, stopped: Callable[[], bool]) -> bool:
         if not self.step:

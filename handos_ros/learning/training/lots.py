@@ -31,21 +31,22 @@ class Lot:
     """Pictures of one source, drawn as `backs`, `crowds` and `rare` of `SourceConfig` say.
 
     Args:
-        hard: how often each of a source of negatives is drawn (`mining.hard_negatives`); empty for all alike.
+        hard: how often each is drawn by what the network says of it (`training.mining`); empty for all alike.
     """
 
     def __init__(self, source: Any, config: SourceConfig, hard: Sequence[float] = ()) -> None:
         self.source = source
         self.shows_hands = config.kind != "negatives"
-        weights = np.array(hard)
+        # A folder that has changed meanwhile is drawn from without regard to it until it is looked at again.
+        weights = np.array(hard if len(hard) and len(hard) == len(source) else [])
         if config.backs != 1 or config.crowds != 1 or config.rare:
             labels = [entry.labels for entry in source.entries]
-            weights = rare_poses(labels, config.rare)
+            rare = rare_poses(labels, config.rare)
+            weights = np.clip(rare * weights, *_FACTORS) if len(weights) else rare
             weights *= [config.backs if shows_a_back(each) else 1.0 for each in labels]
             weights *= [config.crowds if len(each) >= _CROWD else 1.0 for each in labels]
         self._until: NDArray[np.float64] | None = None
-        # A folder that has changed meanwhile is drawn from evenly until it is looked at again.
-        if len(weights) and len(weights) == len(source):
+        if len(weights):
             self._until = np.cumsum(weights) / np.sum(weights)
 
     def draw(self, rng: np.random.Generator) -> Sample:

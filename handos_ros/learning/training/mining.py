@@ -1,25 +1,40 @@
-"""How much each photograph without hands looks like one with hands to the network that learns from it.
+"""Which pictures the network that learns from them still gets wrong: these are drawn more often.
 
-Most such photographs teach nothing any more once meadows and walls are known. What is left are paws, wings
-and lamps, each of them seen as seldom as every meadow.
+Most photographs without hands teach nothing any more once meadows and walls are known. What is left are
+paws, wings and lamps, each of them seen as seldom as every meadow. Nor do most photographs of hands, once
+open palms are known: what is left are thumbs that are taken for fingers, and hands that are not found.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from handos_ros.hand_model.model import HandModel
-from handos_ros.learning.training.config import TrainingConfig
+from handos_ros.hands import Hands
+from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
+from handos_ros.learning.evaluation.detection import match_greedily
+from handos_ros.learning.evaluation.metrics import longer_sides, point_errors
+from handos_ros.learning.sample import Sample
+from handos_ros.learning.training.config import SourceConfig, TrainingConfig
 from handos_ros.learning.training.data import Negatives
 from handos_ros.learning.training.lots import factors
 from handos_ros.learning.training.monitor import pipeline_of
 from handos_ros.network.handos import HandosNetwork
 
+_FOUND = 0.5
+"""Score and IoU from which on a labelled hand counts as found."""
+_WRONG = 0.2
+"""A joint farther off, in parts of the box's longer side, is no more wrong than one so far off."""
+
 
 def hard_negatives(
     network: HandosNetwork, hand_model: HandModel, config: TrainingConfig, power: float
 ) -> list[list[float]]:
-    """Look at all photographs without hands of the run.
+    """Look at all photographs without hands of the run, each process of a run at its part of them.
 
     Args:
         network: in evaluation mode.
@@ -30,13 +45,73 @@ def hard_negatives(
         one; nothing for other sources.
     """
     pipeline = pipeline_of(network, hand_model, min_score=0, max_hands=1)
-    found: list[list[float]] = []
-    for source in config.sources:
-        scores = []
-        if source.kind == "negatives":
-            empty = Negatives(source.images, source.exclude)
-            for number in range(len(empty)):
-                hands = pipeline(empty[number].image, mesh=False)
-                scores.append(float(hands.scores.max(initial=0)))
-        found.append(factors(np.array(scores), power).tolist() if scores else [])
-    return found
+
+    def values(source: SourceConfig) -> NDArray[np.float64]:
+        empty = Negatives(source.images, source.exclude)
+        return _each(
+            len(empty), lambda n: float(pipeline(empty[n].image, mesh=False).scores.max(initial=0)), network
+        )
+
+    return [
+        factors(values(source), power).tolist() if source.kind == "negatives" else []
+        for source in config.sources
+    ]
+
+
+def hard_hands(
+    network: HandosNetwork, hand_model: HandModel, config: TrainingConfig, power: float
+) -> list[list[float]]:
+    """Likewise at all photographs of hands, sources of kind `coco`; `power` is of each one's `error`."""
+    pipeline = pipeline_of(network, hand_model, min_score=_FOUND)
+
+    def values(source: SourceConfig) -> NDArray[np.float64]:
+        photographs = CocoKeypoints(source.annotations, source.images or None)
+
+        def of(number: int) -> float:
+            sample = photographs[number]
+            return error(sample, pipeline(sample.image, mesh=False))
+
+        return _each(len(photographs), of, network)
+
+    return [
+        factors(values(source), power).tolist() if source.kind == "coco" else [] for source in config.sources
+    ]
+
+
+def error(sample: Sample, hands: Hands) -> float:
+    """How wrong the worst labelled hand of a picture is, 0 to 1.
+
+    A hand that was not found is wrong by 1; of one that was, each labelled joint by its distance in parts of
+    the box's longer side over 0.2, at most 1, and the mean counts. A picture without labelled hands is right.
+    """
+    if not len(sample):
+        return 0.0
+    chosen = match_greedily(sample.boxes, hands.boxes, hands.scores, _FOUND)
+    wrong = np.ones(len(sample))
+    for hand, label in enumerate(chosen):
+        if label < 0:
+            continue
+        off = point_errors(hands.joints_2d[hand], sample.joints_2d[label]) / longer_sides(sample.boxes)[label]
+        weights = sample.joints_2d_weight[label]
+        wrong[label] = (np.minimum(off / _WRONG, 1) * weights).sum() / max(weights.sum(), 1e-9)
+    return float(wrong.max())
+
+
+def merged(known: Sequence[Sequence[float]], found: Sequence[Sequence[float]]) -> list[list[float]]:
+    """What was found of each source, and where nothing was, what is known."""
+    before = [*known, *[[]] * (len(found) - len(known))]
+    return [list(new or old) for new, old in zip(found, before, strict=True)]
+
+
+def _each(count: int, value: Callable[[int], float], network: HandosNetwork) -> NDArray[np.float64]:
+    """(count,) values, each of them asked for in one of the run's processes."""
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if several else (0, 1)
+    values = torch.zeros(count)
+    for number in range(rank, count, world):
+        values[number] = value(number)
+    if several:
+        device = next(network.parameters()).device
+        values = values.to(device)
+        torch.distributed.all_reduce(values)
+    return values.cpu().numpy().astype(np.float64)

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from handos_ros.errors import DataError
 from handos_ros.hand_model.model import load_hand_model
 from handos_ros.hand_model.poses import bone_limits
 from handos_ros.hand_model.posing import anatomical_rotations, pose
 from handos_ros.learning.synthesis.contact import penetration, pinch
 from handos_ros.learning.synthesis.draws import Draws
 from handos_ros.learning.synthesis.grips import draw_grips
-from handos_ros.learning.synthesis.poses import PoseSampler
+from handos_ros.learning.synthesis.poses import KINDS, PoseSampler
 from handos_ros.learning.synthesis.skinning import TorchHand
 
 
@@ -89,3 +90,29 @@ def test_hands_close_around_what_they_hold(sampler):
     tips = tails[:, sampler.phalanges[:, 2]]
     distance = torch.cdist(tips, held.points).amin((1, 2))
     assert distance.median() < 0.015
+
+
+def test_kinds_of_pose_are_drawn_as_often_as_asked_for():
+    hand = TorchHand(load_hand_model())
+    thumbs = PoseSampler(hand, {**dict.fromkeys(KINDS, 0.0), "thumb": 1.0})
+    flexion, abduction = thumbs.draw(Draws(5, torch.arange(40)), 1)
+    _, joints = hand.pose(hand.rotations(flexion, abduction), torch.zeros(40, len(hand.shape_basis)))
+    from_wrist = (joints - joints[:, :1]).norm(dim=-1)
+    # Thumbs up: fingertips are nearer to the wrist than their middle joints, the thumb's is not.
+    assert (from_wrist[:, [8, 12, 16, 20]] < from_wrist[:, [6, 10, 14, 18]]).float().mean() > 0.95
+    assert (from_wrist[:, 4] > from_wrist[:, 3]).all()
+    same, other = (PoseSampler(hand, shares).draw(Draws(6, torch.arange(40)), 1) for shares in (None, {}))
+    assert (same[0] == other[0]).all() and "thumb" in KINDS
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ({"thumbs": 1.0}, "no kind thumbs; known are curl"),
+        ({"fist": -0.1}, "negative"),
+        (dict.fromkeys(KINDS, 0.0), "all 0"),
+    ],
+)
+def test_kinds_of_pose_that_cannot_be_drawn_are_named(shares, said):
+    with pytest.raises(DataError, match=said):
+        PoseSampler(TorchHand(load_hand_model()), shares)

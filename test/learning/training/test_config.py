@@ -93,7 +93,7 @@ def stage(**changes):
         (stage(incomplete=1.5), "stage full: incomplete must be from 0 to 1"),
         (stage(dense_weight=0.5), "stage full: dense_weight is for stages with `dense`"),
         (stage(detector=True, dense=True, dense_weight=0), "stage full: .*dense_weight positive"),
-        (stage(hard=-1), "stage full: hard must not be negative"),
+        (stage(hard=-1), "stage full: hard and hard_hands must not be negative"),
         (stage(complete=0), "stage full: complete must be a score between 0 and 1"),
         ({"sources": [{**SOURCE, "backs": 0}]}, "source coco: backs"),
         ({"sources": [{"kind": "synthesis", "share": 1.0, "backs": 2}]}, "source synthesis: backs"),
