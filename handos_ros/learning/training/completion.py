@@ -2,7 +2,8 @@
 
 People label the hands that they are sure of, and a detector may not learn that the rest of such a photograph
 is background: the hand that it would have found is there. But in most of them there is none, and they show
-what a detector takes for hands: faces, above all. One that knows hands already can tell them apart.
+what a detector takes for hands: faces, above all. One that knows hands already can tell them apart; whether
+it does, the labelled hands of the same photograph tell.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def complete_pictures(
         score: a candidate of at least this score that is no labelled hand's may be a hand.
 
     Returns:
-        For each source the numbers of its pictures in which there is no such candidate.
+        For each source the numbers of its pictures in which all labelled hands are found and nothing else.
     """
     pipeline = pipeline_of(network, hand_model, min_score=score)
     found: list[list[int]] = []
@@ -47,13 +48,15 @@ def complete_pictures(
                 continue
             sample = photographs[number]
             candidates = pipeline(sample.image, mesh=False).boxes
-            if all(belongs(candidate, sample.boxes) for candidate in candidates):
+            others = any(not belongs(candidate, sample.boxes) for candidate in candidates)
+            # A network that misses what is labelled would miss the rest as well.
+            if not others and all(belongs(label, candidates) for label in sample.boxes):
                 found[-1].append(number)
     return found
 
 
 def belongs(candidate: NDArray[np.float32], labels: NDArray[np.float32]) -> bool:
-    """Whether a box (4,) is one of the labelled hands' (N, 4), however badly placed; px, corners."""
+    """Whether a box (4,) and one of others (N, 4) are of the same hand, however badly placed; px, corners."""
     shared, own, theirs = areas(candidate, labels)
     same = shared > _SAME * (own + theirs - shared)
     part = shared > _PART * np.minimum(own, theirs)

@@ -55,6 +55,12 @@ def test_pictures_in_which_another_hand_may_be_seen_are_left_as_they_are(tmp_pat
     assert seen_at(1e-6, config) == [[]]
 
 
+def test_a_network_that_misses_the_labelled_hands_does_not_say_that_there_are_no_others(tmp_path):
+    path = write_photographs(tmp_path / "photographs", COUNT, exhaustive=False)
+    config = tiny_run(tmp_path, sources=[{"kind": "coco", "share": 1.0, "annotations": str(path)}])
+    assert seen_at(0.9999, config) == [[]]
+
+
 def test_pictures_that_are_fully_labelled_already_are_not_looked_at(tmp_path):
     assert seen_at(0.9999, tiny_run(tmp_path)) == [[]]
 
