@@ -89,7 +89,8 @@ class Augmentation:
         small = rng.normal(0, self.rotation)
         angle = rng.uniform(-math.pi, math.pi) if rng.random() < self.any_rotation else small
         half = rng.uniform(-self.stretch, self.stretch) / 2
-        axis = _turn(rng.uniform(0, math.pi))
+        # Drawn where it is asked for alone, so that other pictures stay as they were.
+        axis = _turn(rng.uniform(0, math.pi)) if self.stretch else np.eye(2)
         stretch = axis @ np.diag([math.exp(half), math.exp(-half)]) @ axis.T
         linear = _turn(angle) @ stretch * scale
         target = np.array([(width - 1) / 2, (height - 1) / 2])
@@ -134,16 +135,16 @@ def warped(
         k = np.eye(3, dtype=np.float32)
         k[:2, :2], _ = _rq(matrix[:2, :2] @ sample.k[:2, :2])
         k[:2, 2] = matrix[:2, :2] @ sample.k[:2, 2] + matrix[:2, 2]
-    _, at_middles = _through(matrix, (sample.boxes[:, :2] + sample.boxes[:, 2:]) / 2)
+    middles, linear = _through(matrix, (sample.boxes[:, :2] + sample.boxes[:, 2:]) / 2)
     roll = np.tile(np.eye(3), (len(sample), 1, 1))
-    for turn, linear in zip(roll, at_middles, strict=True):
-        _, turn[:2, :2] = _rq(linear if sample.k is None else linear @ sample.k[:2, :2])
+    for turn, at_hand in zip(roll, linear, strict=True):
+        _, turn[:2, :2] = _rq(at_hand if sample.k is None else at_hand @ sample.k[:2, :2])
     joints_2d, _ = _through(matrix, sample.joints_2d)
     return replace(
         sample,
         image=_warped_picture(sample.image, matrix, size, border),
         k=k,
-        boxes=_warped_boxes(sample, joints_2d, matrix).astype(np.float32),
+        boxes=_warped_boxes(sample, joints_2d, matrix, middles, linear).astype(np.float32),
         joints_2d=joints_2d.astype(np.float32),
         joints_3d=(sample.joints_3d @ roll.transpose(0, 2, 1)).astype(np.float32),
         vertices=(sample.vertices @ roll.transpose(0, 2, 1)).astype(np.float32),
@@ -311,15 +312,22 @@ def _warped_picture(
     return cv2.warpPerspective(image, matrix, (size[1], size[0]), **how)
 
 
-def _warped_boxes(sample: Sample, joints: NDArray, matrix: NDArray[np.float64]) -> NDArray:
+def _warped_boxes(
+    sample: Sample, joints: NDArray, matrix: NDArray[np.float64], middles: NDArray, linear: NDArray
+) -> NDArray:
     """Boxes (N, 4) around what the old boxes held.
 
     The upright box around a turned box is too large. Without joints, the ellipse inside the old box
     stands for the hand. With all of them, the box goes around the turned joints (N, 21, 2), as far from them
     as the old one was on its widest side, and never beyond the upright box around the turned old one.
+
+    Args:
+        sample: as it was.
+        joints: (N, 21, 2) where the map takes its joints to.
+        matrix: (3, 3) the map.
+        middles, linear: (N, 2) where it takes the boxes' middles to, and (N, 2, 2) its derivative there.
     """
     corners, _ = _through(matrix, sample.boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]])
-    middles, linear = _through(matrix, (sample.boxes[:, :2] + sample.boxes[:, 2:]) / 2)
     half = (sample.boxes[:, 2:] - sample.boxes[:, :2]) / 2
     ellipse = np.sqrt(np.einsum("nij,nj->ni", linear**2, half**2))
     whole = (sample.joints_2d_weight > 0).all(1, keepdims=True)

@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from handos_ros.hand_model.model import HandModel
-from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
 from handos_ros.learning.evaluation.detection import match_greedily
 from handos_ros.learning.sample import Sample
 from handos_ros.learning.training.config import TrainingConfig
-from handos_ros.learning.training.data import Negatives
+from handos_ros.learning.training.data import open_source
 from handos_ros.learning.training.monitor import evenly, pipeline_of
 from handos_ros.network.handos import HandosNetwork
 
@@ -96,14 +95,14 @@ def _pictures(config: TrainingConfig, completed: Sequence[Sequence[int]]) -> lis
     found: list[Picture] = []
     for place, source in enumerate(config.sources):
         if source.kind == "coco":
-            photographs = CocoKeypoints(source.annotations, source.images or None)
+            photographs = open_source(source)
             for number in completed[place] if completed else ():
                 photographs.count_as_complete(number)
             complete = [i for i, entry in enumerate(photographs.entries) if entry.labels.exhaustive]
             for i in evenly(len(complete), config.calibrate):
                 found.append(partial(photographs.__getitem__, complete[i]))
         elif source.kind == "negatives":
-            empty = Negatives(source.images, source.exclude)
+            empty = open_source(source)
             for i in evenly(len(empty), math.ceil(config.calibrate / 5)):
                 found.append(partial(empty.__getitem__, i))
     return found

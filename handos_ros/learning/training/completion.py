@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handos_ros.hand_model.model import HandModel
-from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
 from handos_ros.learning.evaluation.detection import areas
 from handos_ros.learning.training.config import TrainingConfig
+from handos_ros.learning.training.data import open_source
 from handos_ros.learning.training.monitor import pipeline_of
 from handos_ros.network.handos import HandosNetwork
 
@@ -42,7 +42,7 @@ def complete_pictures(
         found.append([])
         if source.kind != "coco":
             continue
-        photographs = CocoKeypoints(source.annotations, source.images or None)
+        photographs = open_source(source)
         for number, entry in enumerate(photographs.entries):
             if entry.labels.exhaustive:
                 continue

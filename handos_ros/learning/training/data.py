@@ -100,7 +100,7 @@ class Mixture(Dataset):
     def sources(self) -> list[Any]:
         """Opened where they are first used, so that each worker opens its own."""
         if self._sources is None:
-            self._sources = [_open(source) for source in self.config.sources]
+            self._sources = [open_source(source) for source in self.config.sources]
             for source, numbers in zip(self._sources, self.completed, strict=False):
                 for number in numbers:
                     source.count_as_complete(number)
@@ -192,7 +192,12 @@ class _Told(Dataset):
             return error
 
 
-def _open(config: SourceConfig) -> Any:
+def open_source(config: SourceConfig) -> Any:
+    """The pictures that a source names.
+
+    Raises:
+        DataError: if they cannot be read, or it has settings that they do not.
+    """
     if config.kind == "coco":
         return CocoKeypoints(config.annotations, config.images or None)
     if config.kind == "negatives":

@@ -11,16 +11,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from handos_ros.hand_model.model import HandModel
 from handos_ros.hands import Hands
-from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
 from handos_ros.learning.evaluation.detection import match_greedily
 from handos_ros.learning.evaluation.metrics import longer_sides, point_errors
 from handos_ros.learning.sample import Sample
 from handos_ros.learning.training.config import SourceConfig, TrainingConfig
-from handos_ros.learning.training.data import Negatives
+from handos_ros.learning.training.data import open_source
 from handos_ros.learning.training.lots import factors
 from handos_ros.learning.training.monitor import pipeline_of
 from handos_ros.network.handos import HandosNetwork
@@ -46,16 +44,10 @@ def hard_negatives(
     """
     pipeline = pipeline_of(network, hand_model, min_score=0, max_hands=1)
 
-    def values(source: SourceConfig) -> NDArray[np.float64]:
-        empty = Negatives(source.images, source.exclude)
-        return _each(
-            len(empty), lambda n: float(pipeline(empty[n].image, mesh=False).scores.max(initial=0)), network
-        )
+    def best_score(sample: Sample) -> float:
+        return float(pipeline(sample.image, mesh=False).scores.max(initial=0))
 
-    return [
-        factors(values(source), power).tolist() if source.kind == "negatives" else []
-        for source in config.sources
-    ]
+    return [_drawn(source, "negatives", best_score, power, network) for source in config.sources]
 
 
 def hard_hands(
@@ -64,18 +56,10 @@ def hard_hands(
     """Likewise at all photographs of hands, sources of kind `coco`; `power` is of each one's `error`."""
     pipeline = pipeline_of(network, hand_model, min_score=_FOUND)
 
-    def values(source: SourceConfig) -> NDArray[np.float64]:
-        photographs = CocoKeypoints(source.annotations, source.images or None)
+    def how_wrong(sample: Sample) -> float:
+        return error(sample, pipeline(sample.image, mesh=False))
 
-        def of(number: int) -> float:
-            sample = photographs[number]
-            return error(sample, pipeline(sample.image, mesh=False))
-
-        return _each(len(photographs), of, network)
-
-    return [
-        factors(values(source), power).tolist() if source.kind == "coco" else [] for source in config.sources
-    ]
+    return [_drawn(source, "coco", how_wrong, power, network) for source in config.sources]
 
 
 def error(sample: Sample, hands: Hands) -> float:
@@ -103,15 +87,23 @@ def merged(known: Sequence[Sequence[float]], found: Sequence[Sequence[float]]) -
     return [list(new or old) for new, old in zip(found, before, strict=True)]
 
 
-def _each(count: int, value: Callable[[int], float], network: HandosNetwork) -> NDArray[np.float64]:
-    """(count,) values, each of them asked for in one of the run's processes."""
+def _drawn(
+    source: SourceConfig, kind: str, value: Callable[[Sample], float], power: float, network: HandosNetwork
+) -> list[float]:
+    """How often each picture of a source of this kind is to be drawn, by its value; nothing for others.
+
+    Each value is asked for in one of the run's processes.
+    """
+    if source.kind != kind:
+        return []
+    pictures = open_source(source)
     several = torch.distributed.is_available() and torch.distributed.is_initialized()
     rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if several else (0, 1)
-    values = torch.zeros(count)
-    for number in range(rank, count, world):
-        values[number] = value(number)
+    values = torch.zeros(len(pictures))
+    for number in range(rank, len(pictures), world):
+        values[number] = value(pictures[number])
     if several:
         device = next(network.parameters()).device
         values = values.to(device)
         torch.distributed.all_reduce(values)
-    return values.cpu().numpy().astype(np.float64)
+    return factors(values.cpu().numpy().astype(np.float64), power).tolist() if len(pictures) else []
