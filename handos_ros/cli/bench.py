@@ -110,7 +110,7 @@ def _random(args: argparse.Namespace, scratch: Path, notes: list[str]) -> tuple[
     """A pipeline over a network of random weights, in the backend that is asked for."""
     import torch
 
-    from handos_ros.inference.loading import DEFAULT_MODEL
+    from handos_ros.inference.loading import DEFAULT_MODEL, set_long_side
     from handos_ros.inference.pipeline import Pipeline
     from handos_ros.inference.torch_backend import TorchBackend
     from handos_ros.network.config import load_config
@@ -141,6 +141,8 @@ def _random(args: argparse.Namespace, scratch: Path, notes: list[str]) -> tuple[
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         backend = TorchBackend(network, device=device)
+    if args.long_side is not None:
+        set_long_side(backend, args.long_side)
     return Pipeline(backend, hand_model, model_id=model_id), network
 
 

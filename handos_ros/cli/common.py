@@ -52,6 +52,13 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, tracking: bool = Fal
         help="what runs it (default: auto, torch on a GPU and else onnxruntime)",
     )
     group.add_argument(
+        "--long-side",
+        type=values.positive,
+        metavar="PX",
+        help="longer side of the picture as the network sees it, a multiple of 32: more for small hands, "
+        "less for speed (default: the network's own)",
+    )
+    group.add_argument(
         "--min-score",
         type=values.fraction,
         default=0.5,
@@ -101,7 +108,7 @@ def load_pipeline(args: argparse.Namespace, *, threads: int | None = None) -> Pi
 
 def model_options(args: argparse.Namespace) -> dict[str, Any]:
     """What `add_model_arguments` asked for, by the names that every pipeline's `load` gives it."""
-    names = ("model", "weights", "device", "backend", "hand_model", "max_hands")
+    names = ("model", "weights", "device", "backend", "hand_model", "max_hands", "long_side")
     options = {name: getattr(args, name) for name in names}
     if not hasattr(args, "keep_score"):
         return {**options, "min_score": args.min_score}

@@ -584,6 +584,7 @@ def _job(
         "min_score": options.min_score,
         "keep_score": pipeline.min_score,
         "max_hands": pipeline.max_hands,
+        "long_side": pipeline.backend.long_side,
         "camera": [
             [c.k.tolist(), c.width, c.height, c.distortion_model, c.distortion.tolist()]
             for c in asked

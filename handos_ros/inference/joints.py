@@ -74,13 +74,15 @@ class JointPipeline:
         hand_model: str | Path | None = None,
         min_score: float = 0.5,
         max_hands: int = 10,
+        long_side: int | None = None,
     ) -> JointPipeline:
         """Load a network; arguments and errors as of `Pipeline.load`, but that onnxruntime cannot run it."""
         from handos_ros.inference.loading import load
 
         loaded = load(
-            model, weights=weights, device=device, backend=backend, hand_model=hand_model, only_2d=True
-        )
+            model, weights=weights, device=device, backend=backend, hand_model=hand_model, only_2d=True,
+            long_side=long_side,
+        )  # fmt: skip
         return cls(loaded.backend, model_id=loaded.model_id, min_score=min_score, max_hands=max_hands)  # type: ignore[arg-type]
 
     def close(self) -> None:

@@ -20,6 +20,8 @@ DEFAULT_MODEL = "handos_lite"
 
 DEVICES = ("auto", "cpu", "cuda")
 BACKENDS = ("auto", "onnxruntime", "torch")
+LARGEST_LONG_SIDE = 4096
+"""px. Memory and time grow with its square."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ def load(
     backend: str = "auto",
     hand_model: str | Path | None = None,
     threads: int | None = None,
+    long_side: int | None = None,
     only_2d: bool = False,
 ) -> Loaded:
     """Load a network; arguments and errors as of `Pipeline.load`.
@@ -68,8 +71,28 @@ def load(
     if backend == "auto":
         backend = "torch" if only_2d else _choose(files, device)
     if backend == "onnxruntime":
-        return _load_onnx(files, model, "cuda" if device == "cuda" else "cpu", mesh, threads)
-    return _load_torch(files, model, device, mesh, threads, only_2d)
+        loaded = _load_onnx(files, model, "cuda" if device == "cuda" else "cpu", mesh, threads)
+    else:
+        loaded = _load_torch(files, model, device, mesh, threads, only_2d)
+    if long_side is not None:
+        set_long_side(loaded.backend, long_side)
+    return loaded
+
+
+def set_long_side(backend: Backend, long_side: int) -> None:
+    """Have a network look at its pictures at another size than its own.
+
+    Raises:
+        ModelError: if it cannot look at pictures of that size.
+    """
+    stride = backend.stride
+    if long_side % stride or not stride <= long_side <= LARGEST_LONG_SIDE:
+        near = min(max(stride, round(long_side / stride) * stride), LARGEST_LONG_SIDE // stride * stride)
+        raise ModelError(
+            f"long_side must be a multiple of {stride} up to {LARGEST_LONG_SIDE} px, got {long_side}: "
+            f"try {near}"
+        )
+    backend.long_side = long_side
 
 
 def _load_onnx(

@@ -69,6 +69,7 @@ class Pipeline:
         min_score: float = 0.5,
         max_hands: int = 10,
         threads: int | None = None,
+        long_side: int | None = None,
     ) -> Pipeline:
         """Load a network and make a pipeline of it.
 
@@ -81,16 +82,20 @@ class Pipeline:
             hand_model: as in `load_hand_model`; None for the one that the network was trained with.
             min_score, max_hands: see the class.
             threads: CPU threads of the network; None for a good choice.
+            long_side: px, the longer side of the picture as the network sees it, whatever the camera's; None
+                for the network's own. More shows smaller hands and takes more time; hands that are larger
+                then than any it has learned from are seen worse.
 
         Raises:
-            ModelError: if weights are missing, damaged or made for something else, or if the device or
-                backend asked for is not there.
+            ModelError: if weights are missing, damaged or made for something else, if the device or
+                backend asked for is not there, or if `long_side` is no multiple of the network's stride.
         """
         from handos_ros.inference.loading import load
 
         loaded = load(
-            model, weights=weights, device=device, backend=backend, hand_model=hand_model, threads=threads
-        )
+            model, weights=weights, device=device, backend=backend, hand_model=hand_model, threads=threads,
+            long_side=long_side,
+        )  # fmt: skip
         return cls(
             loaded.backend,
             loaded.hand_model,

@@ -115,7 +115,10 @@ class HandosNode(LifecycleNode):
             self._release()
             raise
         backend = self._pipeline.backend
-        self.get_logger().info(f"{self._pipeline.model_id} runs on {backend.device} with {backend.name}")
+        self.get_logger().info(
+            f"{self._pipeline.model_id} runs on {backend.device} with {backend.name}, on pictures whose "
+            f"longer side is {backend.long_side} px"
+        )
 
     @_transition
     def on_activate(self, state: LifecycleState) -> None:
@@ -161,6 +164,7 @@ class HandosNode(LifecycleNode):
             return self._factory(
                 s.model or None, weights=s.weights or None, device=s.device, backend=s.backend,
                 hand_model=s.hand_model or None, min_score=s.min_score, max_hands=s.max_hands,
+                long_side=s.long_side or None,
             )  # fmt: skip
 
         def serve(pipeline: Pipeline, item: tuple[CameraStream, int, Arrival]) -> None:

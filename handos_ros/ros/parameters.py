@@ -15,6 +15,7 @@ from rclpy.parameter import Parameter
 from rclpy.validate_topic_name import validate_topic_name
 
 from handos_ros.errors import HandosError
+from handos_ros.inference.loading import LARGEST_LONG_SIDE
 from handos_ros.video.tracker import score_to_stay
 
 _PATHS = ("weights", "hand_model", "camera_file")
@@ -69,6 +70,12 @@ class Settings:
     )
     device: str = _parameter("auto", "Where the network runs.", choices=("auto", "cpu", "cuda"))
     backend: str = _parameter("auto", "What runs the network.", choices=("auto", "onnxruntime", "torch"))
+    long_side: int = _parameter(
+        0,
+        "Longer side in px of the picture as the network sees it, a multiple of 32: more for small hands, "
+        "less for speed. 0 is the network's own.",
+        bounds=(0, LARGEST_LONG_SIDE),
+    )
     camera_file: str = _parameter(
         "",
         "Calibration file (ROS camera_info yaml) that replaces camera_info. {camera} stands for the "

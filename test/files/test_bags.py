@@ -344,6 +344,10 @@ def test_resuming_another_job_is_refused(tmp_path: Path) -> None:
             run(source, tmp_path / "out", **options)
         assert (tmp_path / "out.partial" / "metadata.yaml").exists()
     (tmp_path / "other.onnx").write_bytes(b"other weights")
+    closer = standin_pipeline()
+    closer.backend.long_side = 448
+    with pytest.raises(DataError, match=r"other input or options \(long side\)"):
+        process_bag(source, tmp_path / "out", [closer], BagOptions(resume=True))
     other = standin_pipeline(weights=[tmp_path / "other.onnx"])
     with pytest.raises(DataError, match=r"other input or options \(weights\)"):
         process_bag(source, tmp_path / "out", [other], BagOptions(resume=True))

@@ -83,6 +83,20 @@ def test_through_the_pipeline(folder):
     pipeline.close()
 
 
+def test_it_may_look_at_larger_pictures_than_its_own(folder):
+    pipeline = Pipeline.load(weights=folder, device="cpu", threads=1, long_side=128)
+    # 128 x 96, without padding: the middle of the network's picture is that of the camera's.
+    hands = pipeline(np.full((480, 640, 3), 255, np.uint8))
+    np.testing.assert_allclose(hands.boxes, [[159.5, 119.5, 479.5, 359.5]], atol=1e-3)
+    pipeline.close()
+
+
+@pytest.mark.parametrize(("long_side", "near"), [(300, 288), (0, 32), (-64, 32), (100_000, 4096)])
+def test_sizes_that_it_cannot_look_at_are_named(folder, long_side, near):
+    with pytest.raises(ModelError, match=f"multiple of 32 up to 4096 px, got {long_side}: try {near}"):
+        Pipeline.load(weights=folder, device="cpu", long_side=long_side)
+
+
 def test_numbers_that_are_not_finite_are_an_error_and_no_hand(tmp_path):
     folder = write_graphs(tmp_path)
     model = onnx.load(folder / "decoder.onnx")

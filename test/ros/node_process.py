@@ -22,6 +22,7 @@ def main() -> int:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
     from handos_ros.hand_model.model import load_hand_model
+    from handos_ros.inference.loading import set_long_side
     from handos_ros.ros.node import main as run_node
     from standin import standin_pipeline
 
@@ -38,15 +39,18 @@ def main() -> int:
 
         overlay.draw_hands = say_and_draw
 
-    def factory(model, *, min_score, max_hands, **_):
+    def factory(model, *, min_score, max_hands, long_side, **_):
         time.sleep(options.load_time)
-        return standin_pipeline(
+        pipeline = standin_pipeline(
             delay=options.delay,
             hands=options.hands,
             hand_model=load_hand_model() if options.full_mesh else None,
             min_score=min_score,
             max_hands=max_hands,
         )
+        if long_side is not None:
+            set_long_side(pipeline.backend, long_side)
+        return pipeline
 
     return run_node([sys.argv[0], *rest], factory)
 

@@ -121,6 +121,19 @@ def test_autostart_off_waits_to_be_told(rig):
     assert rig.change("activate") and rig.state() == State.PRIMARY_STATE_ACTIVE
 
 
+def test_the_size_at_which_the_network_looks(rig):
+    rig.start("--hands", "2")
+    assert "longer side is 320 px" in rig.log
+    rig.start("--hands", "2", ros=("-r", "__node:=closer"), long_side=448)
+    assert "longer side is 448 px" in rig.log
+
+
+def test_a_size_that_the_network_cannot_have_is_named(rig):
+    rig.start("--hands", "1", long_side=300, wait=False)
+    assert rig.spin_until(lambda: "got 300: try 288" in rig.log, 20), rig.log
+    assert rig.state() == State.PRIMARY_STATE_UNCONFIGURED
+
+
 def test_a_transition_that_cannot_be_is_survived(rig):
     rig.start("--hands", "1")
     got = rig.listen(HandArray, "/handos/hands")
