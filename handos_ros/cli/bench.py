@@ -141,8 +141,7 @@ def _random(args: argparse.Namespace, scratch: Path, notes: list[str]) -> tuple[
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         backend = TorchBackend(network, device=device)
-    if args.long_side is not None:
-        set_long_side(backend, args.long_side)
+    set_long_side(backend, args.long_side)
     return Pipeline(backend, hand_model, model_id=model_id), network
 
 

@@ -74,17 +74,18 @@ def load(
         loaded = _load_onnx(files, model, "cuda" if device == "cuda" else "cpu", mesh, threads)
     else:
         loaded = _load_torch(files, model, device, mesh, threads, only_2d)
-    if long_side is not None:
-        set_long_side(loaded.backend, long_side)
+    set_long_side(loaded.backend, long_side)
     return loaded
 
 
-def set_long_side(backend: Backend, long_side: int) -> None:
-    """Have a network look at its pictures at another size than its own.
+def set_long_side(backend: Backend, long_side: int | None) -> None:
+    """Have a network look at its pictures at another size than its own; None leaves it as it is.
 
     Raises:
         ModelError: if it cannot look at pictures of that size.
     """
+    if long_side is None:
+        return
     stride = backend.stride
     if long_side % stride or not stride <= long_side <= LARGEST_LONG_SIDE:
         near = min(max(stride, round(long_side / stride) * stride), LARGEST_LONG_SIDE // stride * stride)

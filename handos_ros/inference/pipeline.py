@@ -88,7 +88,8 @@ class Pipeline:
 
         Raises:
             ModelError: if weights are missing, damaged or made for something else, if the device or
-                backend asked for is not there, or if `long_side` is no multiple of the network's stride.
+                backend asked for is not there, or if `long_side` is too large or no multiple of the network's
+                stride.
         """
         from handos_ros.inference.loading import load
 

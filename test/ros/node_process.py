@@ -48,8 +48,7 @@ def main() -> int:
             min_score=min_score,
             max_hands=max_hands,
         )
-        if long_side is not None:
-            set_long_side(pipeline.backend, long_side)
+        set_long_side(pipeline.backend, long_side)
         return pipeline
 
     return run_node([sys.argv[0], *rest], factory)
