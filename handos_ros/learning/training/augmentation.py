@@ -28,6 +28,8 @@ class Augmentation:
         hand_size: the longer side of a hand in the result, as fractions of the result's longer side,
             where the picture is laid out around a hand.
         around_hand: how often it is, rather than around the whole picture.
+        elsewhere: how often, before that is drawn, it is laid out around a random place instead, up to three
+            times as large as the picture just fits: large faces, sleeves and furniture that are no hands.
         zoom: scale of the whole picture against the one that just fits.
         shift: by how much the centre moves at most, as a fraction of the result.
         rotation: standard deviation in rad of the small turn that most pictures get.
@@ -45,6 +47,7 @@ class Augmentation:
     size: tuple[int, int] = (320, 320)
     hand_size: tuple[float, float] = (0.12, 0.95)
     around_hand: float = 0.5
+    elsewhere: float = 0.0
     zoom: tuple[float, float] = (0.6, 1.6)
     shift: float = 0.2
     rotation: float = 0.25
@@ -75,7 +78,11 @@ class Augmentation:
         """(3, 3) from px of the sample to px of the result."""
         (height, width), (h, w) = self.size, sample.image.shape[:2]
         fit = min(width / w, height / h)
-        if len(sample) and rng.random() < self.around_hand:
+        # Drawn where it is asked for alone, so that other pictures stay as they were.
+        if self.elsewhere and rng.random() < self.elsewhere:
+            centre = rng.uniform(0, (w - 1, h - 1))
+            scale = fit * _MOST_ELSEWHERE ** rng.random()
+        elif len(sample) and rng.random() < self.around_hand:
             box = sample.boxes[rng.integers(len(sample))].astype(np.float64)
             centre = (box[:2] + box[2:]) / 2
             wanted = math.exp(rng.uniform(*np.log(self.hand_size))) * max(height, width)
@@ -89,7 +96,6 @@ class Augmentation:
         small = rng.normal(0, self.rotation)
         angle = rng.uniform(-math.pi, math.pi) if rng.random() < self.any_rotation else small
         half = rng.uniform(-self.stretch, self.stretch) / 2
-        # Drawn where it is asked for alone, so that other pictures stay as they were.
         axis = _turn(rng.uniform(0, math.pi)) if self.stretch else np.eye(2)
         stretch = axis @ np.diag([math.exp(half), math.exp(-half)]) @ axis.T
         linear = _turn(angle) @ stretch * scale
@@ -106,6 +112,9 @@ class Augmentation:
         tilt[2] = [*slope, 1 - slope @ centre]
         tilt[:2] += np.outer(centre, tilt[2] - [0, 0, 1])
         return matrix @ tilt
+
+
+_MOST_ELSEWHERE = 3.0
 
 
 def warped(

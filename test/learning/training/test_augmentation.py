@@ -104,6 +104,21 @@ def test_hands_beyond_the_horizon_are_forgotten():
     assert len(out) == 1 and out.exhaustive
 
 
+def test_places_without_hands_are_shown_as_large_as_hands_are():
+    """Half of the picture is red; looked at from random places it often fills the result, and without hands."""
+    image = np.zeros((150, 200, 3), np.uint8)
+    image[:, :100, 0] = 255
+    sample = Sample.labelled(image, [[150, 50, 180, 90]])
+    around = replace(PLAIN, size=(150, 200), around_hand=1.0, any_rotation=0, mirror=0, tilt=0)
+    rng = np.random.default_rng(0)
+    seen = [replace(around, elsewhere=1.0)(sample, rng) for _ in range(60)]
+    alone = [out for out in seen if not len(out) and (out.image[..., 0] > 100).mean() > 0.6]
+    assert len(alone) >= 6 and any(out.exhaustive for out in alone)
+    assert sum(len(out) for out in seen) >= 15
+    # Where it is not asked for, every picture is laid out around its hand.
+    assert all(len(around(sample, rng)) for _ in range(20))
+
+
 def test_most_hands_survive():
     rng = np.random.default_rng(0)
     assert sum(len(PLAIN(photograph(i), rng)) for i in range(40)) > 48  # of 80, and half are crops around one
