@@ -105,7 +105,7 @@ def test_hands_beyond_the_horizon_are_forgotten():
 
 
 def test_places_without_hands_are_shown_as_large_as_hands_are():
-    """Half of the picture is red; looked at from random places it often fills the result, and without hands."""
+    """Half of the picture is red; from random places it often fills the result, and no hand is in it."""
     image = np.zeros((150, 200, 3), np.uint8)
     image[:, :100, 0] = 255
     sample = Sample.labelled(image, [[150, 50, 180, 90]])
