@@ -78,7 +78,8 @@ class Augmentation:
         """(3, 3) from px of the sample to px of the result."""
         (height, width), (h, w) = self.size, sample.image.shape[:2]
         fit = min(width / w, height / h)
-        # Drawn where it is asked for alone, so that other pictures stay as they were.
+        # This and the stretch's axis are drawn where they are asked for alone, so that other pictures stay as
+        # they were.
         if self.elsewhere and rng.random() < self.elsewhere:
             centre = rng.uniform(0, (w - 1, h - 1))
             scale = fit * _MOST_ELSEWHERE ** rng.random()
@@ -115,6 +116,7 @@ class Augmentation:
 
 
 _MOST_ELSEWHERE = 3.0
+"""By this, pictures around people at arm's length show their faces as large as close-ups of hands do."""
 
 
 def warped(
