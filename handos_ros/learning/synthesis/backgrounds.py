@@ -7,14 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from handos_ros.errors import DataError
-from handos_ros.learning.datasets.reading import PICTURE_SUFFIXES, pictures_in
+from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
+from handos_ros.learning.datasets.reading import PICTURE_SUFFIXES, pictures_in, read_picture
 from handos_ros.learning.synthesis.noise import cloud
 
 DRAWN = 24
+
+_CLEAR = 0.25
+"""What stands behind other hands keeps away from a photograph's own by this fraction of their longer side."""
+_LEAST_SIDE = 0.35
+"""The least that a part of a photograph has of its shorter side in both directions."""
+_LONGEST = 1.5
+"""The longest shape that is squeezed to a square, so that faces stay faces."""
 
 
 class Backgrounds:
@@ -63,10 +72,64 @@ class Backgrounds:
         return cls(torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(), device)
 
     @classmethod
+    def beside_hands(
+        cls, annotations: str | Path, size: int, device: torch.device | str = "cpu"
+    ) -> Backgrounds:
+        """Of every fully labelled photograph the largest part without a hand: faces, clothes, arms and rooms.
+
+        Each is squeezed to `size` px squared. Photographs of which little is left are not used.
+
+        Raises:
+            DataError: if the labels or a picture cannot be read, or no photograph has such a part.
+        """
+        import cv2
+
+        photographs = CocoKeypoints(annotations)
+        pictures = []
+        for entry in photographs.entries:
+            part = _beside(entry.labels.boxes, entry.width, entry.height) if entry.labels.exhaustive else None
+            if part is not None:
+                left, top, right, bottom = part
+                piece = read_picture(photographs.folder / entry.file_name)[top:bottom, left:right]
+                pictures.append(cv2.resize(piece, (size, size), interpolation=cv2.INTER_AREA))
+        if not pictures:
+            raise DataError(
+                f"{annotations}: no fully labelled photograph (`exhaustive`) has a part without hands that "
+                "is large enough to stand behind others"
+            )
+        return cls(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous(), device)
+
+    @classmethod
+    def joined(cls, sets: Sequence[Backgrounds]) -> Backgrounds:
+        """The pictures of all, one set after the other."""
+        device = sets[0].pictures.device
+        return cls(torch.cat([each.pictures for each in sets]), device)
+
+    @classmethod
     def drawn(cls, size: int, seed: int, device: torch.device | str = "cpu") -> Backgrounds:
         """Walls, shelves and blurred rooms made of noise and boxes."""
         generator = torch.Generator().manual_seed(seed)
         return cls(torch.stack([_draw(generator, size) for _ in range(DRAWN)]), device)
+
+
+def _beside(boxes: NDArray[np.floating], width: int, height: int) -> tuple[int, int, int, int] | None:
+    """The largest part of a picture to one side of all hands: left, top, right and bottom in whole px."""
+    if not len(boxes):
+        boxes = np.full((1, 4), (0, height, 0, height))
+    low, high = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64)
+    clear = _CLEAR * (high - low).max(1, keepdims=True)
+    (left, top), (right, bottom) = np.floor((low - clear).min(0)), np.ceil((high + clear).max(0))
+    parts = np.array(
+        [(0, 0, left, height), (right, 0, width, height), (0, 0, width, top), (0, bottom, width, height)]
+    )
+    sides = np.maximum(parts[:, 2:] - parts[:, :2], 0)
+    best = int(sides.prod(1).argmax())
+    if sides[best].min() < _LEAST_SIDE * min(width, height):
+        return None
+    most = _LONGEST * sides[best].min()
+    over = np.maximum(sides[best] - most, 0) / 2
+    x0, y0, x1, y1 = np.rint(parts[best] + np.concatenate([over, -over])).astype(int).tolist()
+    return x0, y0, x1, y1
 
 
 def _draw(generator: torch.Generator, size: int) -> Tensor:

@@ -41,6 +41,8 @@ class SynthesisConfig:
         backgrounds: folder of photographs without hands; drawn ones where None.
         exclude: keep out the photographs whose number, in sorted order, modulo 10 is in this list.
         max_backgrounds: how many photographs of the folder are kept in memory.
+        surroundings: labels in COCO's format of photographs with hands, of which the parts without any
+            stand behind rendered hands as well: people, before whose skin a hand is hard to see.
         poses: shares of kinds of pose, where they differ from `poses.KINDS`.
         weather: blur, noise, JPEG and the like; off only to look at the rendering itself.
 
@@ -52,6 +54,7 @@ class SynthesisConfig:
     backgrounds: str | None = None
     exclude: tuple[int, ...] = ()
     max_backgrounds: int = 752
+    surroundings: str | None = None
     poses: Mapping[str, float] = field(default_factory=dict)
     weather: bool = True
 
@@ -92,6 +95,9 @@ class SyntheticHands:
                 self.config.backgrounds, TEXELS, self.config.max_backgrounds, _APPEARANCE, device,
                 self.config.exclude,
             )  # fmt: skip
+        if self.config.surroundings is not None:
+            beside = Backgrounds.beside_hands(self.config.surroundings, TEXELS, device)
+            self._backgrounds = Backgrounds.joined([self._backgrounds, beside])
         poses = PoseSampler(TorchHand(self.hand_model, device), self.config.poses)
         painter = SkinPainter(poses, TEXELS)
         self._bank = TextureBank(painter, self._backgrounds, _APPEARANCE, device)

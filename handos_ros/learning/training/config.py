@@ -294,7 +294,7 @@ def _resolve_paths(data: dict[str, Any], origin: Path) -> None:
     for source in sources if isinstance(sources, list) else ():
         _resolve(source, ("annotations", "images"), origin)
         if isinstance(source, dict):
-            _resolve(source.get("settings"), ("backgrounds",), origin)
+            _resolve(source.get("settings"), ("backgrounds", "surroundings"), origin)
 
 
 def _resolve(part: Any, keys: tuple[str, ...], origin: Path) -> None:

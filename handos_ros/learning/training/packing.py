@@ -159,11 +159,7 @@ class Pack:
 
     def _source(self, source: SourceConfig) -> SourceConfig:
         if source.kind == "coco":
-            key = (source.annotations, source.images)
-            album = self._album(
-                key, Path(source.annotations).parent.name,
-                lambda name: Album.labelled(name, PHOTOGRAPH, source.annotations, source.images),
-            )  # fmt: skip
+            album = self._photographs(source.annotations, source.images)
             return replace(source, annotations=f"{album.name}/annotations.json", images="")
         if source.kind == "negatives":
             album = self._backgrounds(source.images, source.exclude)
@@ -173,6 +169,9 @@ class Pack:
             if settings.get("backgrounds"):
                 album = self._backgrounds(settings["backgrounds"], tuple(settings.pop("exclude", ())))
                 settings["backgrounds"] = album.name
+            if settings.get("surroundings"):
+                album = self._photographs(settings["surroundings"], "")
+                settings["surroundings"] = f"{album.name}/annotations.json"
             return replace(source, settings=settings)
         raise DataError(
             f"the source {source.kind} cannot be packed: only coco, negatives and synthesis can be made "
@@ -190,6 +189,12 @@ class Pack:
             ),
         )  # fmt: skip
         return replace(monitor, annotations=f"{album.name}/annotations.json", images="")
+
+    def _photographs(self, annotations: str, images: str) -> Album:
+        return self._album(
+            (annotations, images), Path(annotations).parent.name,
+            lambda name: Album.labelled(name, PHOTOGRAPH, annotations, images),
+        )  # fmt: skip
 
     def _backgrounds(self, folder: str, exclude: tuple[int, ...]) -> Album:
         return self._album(

@@ -1,10 +1,14 @@
 """Pictures: the same for the same seed, as different as the world, and refused where they cannot be."""
 
+import json
+
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from handos_ros.errors import DataError
+from handos_ros.learning.synthesis.backgrounds import Backgrounds
 from handos_ros.learning.synthesis.camera import Framing
 from handos_ros.learning.synthesis.draws import Draws
 from handos_ros.learning.synthesis.generator import SynthesisConfig, SyntheticHands, to_samples
@@ -119,3 +123,59 @@ def test_what_cannot_be_rendered_is_refused(tmp_path):
     (tmp_path / "broken.jpg").unlink()
     with pytest.raises(DataError, match="no pictures"):
         SyntheticHands(SynthesisConfig(backgrounds=str(tmp_path)))
+
+
+def write_labelled(folder, pictures):
+    """Photographs of one colour with red hands: name -> (height, width, RGB, boxes x y w h, exhaustive)."""
+    (folder / "images").mkdir(parents=True)
+    images, annotations = [], []
+    for name, (height, width, colour, boxes, exhaustive) in pictures.items():
+        image = np.full((height, width, 3), colour, np.uint8)
+        about = {"id": len(images), "file_name": f"{name}.png", "width": width, "height": height}
+        images.append({**about, "exhaustive": exhaustive})
+        for x, y, w, h in boxes:
+            image[y : y + h, x : x + w] = (255, 0, 0)
+            annotations.append({"id": len(annotations), "image_id": about["id"], "bbox": [x, y, w, h]})
+        cv2.imwrite(str(folder / "images" / f"{name}.png"), image[..., ::-1])
+    (folder / "annotations.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    return folder / "annotations.json"
+
+
+GREEN, BLUE, YELLOW, WHITE = (0, 200, 0), (0, 0, 200), (200, 200, 0), (255, 255, 255)
+
+
+def test_what_stands_beside_labelled_hands_stands_behind_others(tmp_path):
+    annotations = write_labelled(
+        tmp_path / "people",
+        {
+            "beside": (240, 320, GREEN, [(10, 60, 60, 100), (100, 80, 70, 90)], True),
+            "above": (320, 240, YELLOW, [(0, 200, 240, 120)], True),
+            "nobody": (64, 64, WHITE, [], True),
+            "all_hand": (240, 320, BLUE, [(40, 30, 240, 180)], True),
+            "others_unlabelled": (240, 320, BLUE, [(10, 60, 60, 100)], False),
+        },
+    )
+    pictures = Backgrounds.beside_hands(annotations, 48).pictures
+    assert pictures.shape == (3, 3, 48, 48)
+    # Not a red pixel, and nothing of photographs that may show hands without a label.
+    colours = pictures.permute(0, 2, 3, 1).reshape(3, -1, 3)
+    for number, colour in enumerate((GREEN, YELLOW, WHITE)):
+        assert (colours[number] == torch.tensor(colour)).all()
+
+    nothing = write_labelled(tmp_path / "close", {"hand": (64, 64, BLUE, [(8, 8, 48, 48)], True)})
+    with pytest.raises(DataError, match=r"close.*annotations\.json.*no fully labelled photograph"):
+        Backgrounds.beside_hands(nothing, 48)
+
+
+def test_surroundings_come_beside_the_backgrounds(tmp_path):
+    people = write_labelled(tmp_path / "people", {"one": (240, 320, GREEN, [(10, 60, 60, 100)], True)})
+    (tmp_path / "rooms").mkdir()
+    cv2.imwrite(str(tmp_path / "rooms" / "room.png"), np.full((200, 200, 3), BLUE[::-1], np.uint8))
+    config = SynthesisConfig(
+        backgrounds=str(tmp_path / "rooms"), surroundings=str(people), sizes=((96, 96),), weather=False
+    )
+    images = SyntheticHands(config, seed=5).render(range(24), (96, 96)).images.float()
+    # Most of a small hand's picture is what stands behind it.
+    corners = images[:, :, ::95, ::95].flatten(2).median(2).values
+    green, blue = corners[:, 1] > 2 * corners[:, 2], corners[:, 2] > 2 * corners[:, 1]
+    assert green.sum() >= 5 and blue.sum() >= 5

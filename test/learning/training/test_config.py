@@ -42,12 +42,19 @@ def test_paths_hold_variables_and_are_relative_to_the_file(tmp_path, monkeypatch
     monkeypatch.setenv("PICTURES", str(tmp_path / "elsewhere"))
     sources = [
         {**SOURCE, "annotations": "${PICTURES}/a.json", "images": "../images"},
-        {"kind": "synthesis", "share": 1.0, "settings": {"backgrounds": "backgrounds"}},
+        {
+            "kind": "synthesis",
+            "share": 1.0,
+            "settings": {"backgrounds": "backgrounds", "surroundings": "${PICTURES}/a.json"},
+        },
     ]
     config = tiny_run(tmp_path / "runs", sources=sources, initial="first/weights.safetensors")
     assert config.sources[0].annotations == str(tmp_path / "elsewhere" / "a.json")
     assert config.sources[0].images == str(tmp_path / "images")
-    assert config.sources[1].settings["backgrounds"] == str(tmp_path / "runs" / "backgrounds")
+    assert config.sources[1].settings == {
+        "backgrounds": str(tmp_path / "runs" / "backgrounds"),
+        "surroundings": str(tmp_path / "elsewhere" / "a.json"),
+    }
     assert config.initial == str(tmp_path / "runs" / "first" / "weights.safetensors")
     assert config.network == str(tmp_path / "runs" / "network.yaml")
 

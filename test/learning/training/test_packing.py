@@ -176,6 +176,23 @@ def test_backgrounds_that_are_kept_out_do_not_travel(tmp_path):
     assert third.images == str(tmp_path / "pack" / "rooms_2") and fourth == config.sources[3]
 
 
+def test_surroundings_travel_once_with_the_photographs(tmp_path):
+    labels = str(write_photographs(tmp_path / "people", 3))
+    write_photographs(tmp_path / "others", 2)
+    sources = [
+        {"kind": "coco", "share": 1.0, "annotations": labels},
+        {"kind": "synthesis", "share": 1.0, "settings": {"surroundings": labels}},
+        {"kind": "synthesis", "share": 1.0, "settings": {"surroundings": "others/annotations.json"}},
+    ]
+    packed = Pack(tiny_run(tmp_path, sources=sources)).write(tmp_path / "pack", megabytes=30)
+    assert packed.pictures == 3 + 2
+    photographs, same, others = load_training_config(tmp_path / "pack" / "run.yaml").sources
+    assert same.settings["surroundings"] == photographs.annotations
+    assert photographs.annotations == str(tmp_path / "pack" / "people" / "annotations.json")
+    assert others.settings["surroundings"] == str(tmp_path / "pack" / "others" / "annotations.json")
+    assert len(CocoKeypoints(others.settings["surroundings"])) == 2
+
+
 def test_the_monitor_takes_along_what_it_looks_at(tmp_path):
     write_photographs(tmp_path / "kept_out", 11)
     monitor = {"annotations": "kept_out/annotations.json", "pictures": 4, "every": 7}
