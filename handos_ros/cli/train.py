@@ -146,9 +146,9 @@ def run(args: argparse.Namespace) -> int:
         half={"auto": None, "float32": False, "bfloat16": True}[args.precision],
     )
     if args.dry_run:
-        lines = check(config, hand_model, bounds)
-        if int(os.environ.get("RANK", "0")) == 0:
-            print(lines)
+        for line in check(config, hand_model, bounds):
+            if int(os.environ.get("RANK", "0")) == 0:
+                print(line, flush=True)
         return 0
     finished = train(config, hand_model, bounds)
     if int(os.environ.get("RANK", "0")) == 0:

@@ -68,6 +68,7 @@ class Mixture(Dataset):
         completed: for each source the numbers of pictures that count as fully labelled
             (`training.completion`).
         hard: for each source how often its pictures are drawn (`training.mining`).
+        opened: the sources where they are open already, as another stage's; `completed` is marked in them.
     """
 
     def __init__(
@@ -79,10 +80,11 @@ class Mixture(Dataset):
         num_vertices: int = 0,
         completed: Sequence[Sequence[int]] = (),
         hard: Sequence[Sequence[float]] = (),
+        opened: list[Any] | None = None,
     ) -> None:
         self.config, self.stage, self.rank, self.num_vertices = config, stage, rank, num_vertices
         self.completed, self.hard = completed, hard
-        self._sources: list[Any] | None = None
+        self._sources = opened
         shares = np.array(
             [source.share * (not stage.kinds or source.kind in stage.kinds) for source in config.sources]
         )

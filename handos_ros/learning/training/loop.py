@@ -82,25 +82,27 @@ def train(config: TrainingConfig, hand_model: HandModel, run: Run) -> bool:
     return _Trainer(config, hand_model, run).train()
 
 
-def check(config: TrainingConfig, hand_model: HandModel, run: Run) -> str:
-    """One batch and one step of every stage, nothing written; what they took, for people.
+def check(config: TrainingConfig, hand_model: HandModel, run: Run) -> Iterator[str]:
+    """One batch and one step of every stage, nothing written.
+
+    Yields:
+        A line for people on each source and each stage, as soon as it is known.
 
     Raises:
         DataError: as `train`.
     """
     trainer = _Trainer(config, hand_model, run)
     mixture = Mixture(config, config.stages[0], num_vertices=len(hand_model.template))
-    lines = [
-        f"{source.kind}: {_extent(opened)}"
-        for source, opened in zip(config.sources, mixture.sources, strict=True)
-    ]
+    opened = mixture.sources
+    for source, pictures in zip(config.sources, opened, strict=True):
+        yield f"{source.kind}: {_extent(pictures)}"
     for number, stage in enumerate(config.stages):
         trainer.stage, trainer.step = number, 0
         trainer.prepare(stage)
         module = StageStep(trainer.network, config, stage, trainer.mesh).to(trainer.device)
         trainer.optimizer = _optimizer(module, config, stage)
         started = time.monotonic()
-        mixture = Mixture(config, stage, num_vertices=len(hand_model.template))
+        mixture = Mixture(config, stage, num_vertices=len(hand_model.template), opened=opened)
         batch = mixture[0]
         made = time.monotonic()
         terms, _, _ = trainer._one_step(module, stage, batch.to(trainer.device))
@@ -115,8 +117,7 @@ def check(config: TrainingConfig, hand_model: HandModel, run: Run) -> str:
         line += f", step in {seconds:.2f} s; {values}"
         if trainer.device.type == "cuda":
             line += f"; {torch.cuda.max_memory_allocated(trainer.device) / 2**30:.1f} GiB at the peak"
-        lines.append(line)
-    return "\n".join(lines)
+        yield line
 
 
 def _extent(source: Any) -> str:

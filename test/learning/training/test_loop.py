@@ -21,9 +21,10 @@ from handos_ros.errors import DataError, HandosError, ModelError  # noqa: E402
 from handos_ros.hand_model.model import load_hand_model  # noqa: E402
 from handos_ros.inference.loading import learned_by  # noqa: E402
 from handos_ros.inference.pipeline import Pipeline  # noqa: E402
-from handos_ros.learning.training import checkpoint  # noqa: E402
+from handos_ros.learning.training import checkpoint, data  # noqa: E402
 from handos_ros.learning.training.checkpoint import load_checkpoint, newest_checkpoint  # noqa: E402
 from handos_ros.learning.training.config import SourceConfig, StageConfig  # noqa: E402
+from handos_ros.learning.training.data import open_source  # noqa: E402
 from handos_ros.learning.training.loop import Run, check, learning_rate, train  # noqa: E402
 from handos_ros.network.weights import load_network  # noqa: E402
 
@@ -437,18 +438,27 @@ def test_sizes_that_the_network_cannot_take_are_named(config, tmp_path):
 
 
 def test_a_dry_run_takes_a_step_of_every_stage_and_writes_nothing(config, tmp_path):
-    report = check(config, load_hand_model(), Run(tmp_path / "a")).splitlines()
+    report = list(check(config, load_hand_model(), Run(tmp_path / "a")))
     assert report[0] == "coco: 5 pictures"
     assert [line.split(":")[0] for line in report[1:]] == ["detector", "joints", "full"]
     assert all("batch of 2 (100% coco)" in line and "joints_2d" in line for line in report[1:])
     assert not (tmp_path / "a").exists()
 
 
+def test_a_dry_run_opens_each_source_once_and_tells_what_it_knows(config, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(data, "open_source", lambda source: opened.append(source) or open_source(source))
+    steps = check(config, load_hand_model(), Run(None))
+    assert next(steps) == "coco: 5 pictures" and next(steps).startswith("detector: ")
+    (tmp_path / "photographs" / "annotations.json").unlink()
+    assert len(list(steps)) == 2 and opened == list(config.sources)
+
+
 def test_a_dry_run_says_what_each_stage_is_drawn_from(config, tmp_path):
     empty = SourceConfig("negatives", share=1.0, images=str(tmp_path / "photographs" / "images"))
     stages = (replace(config.stages[0], kinds=("coco",)), config.stages[1])
     config = changed(config, sources=(replace(config.sources[0], share=3.0), empty), stages=stages)
-    report = check(config, load_hand_model(), Run(None)).splitlines()
+    report = list(check(config, load_hand_model(), Run(None)))
     assert report[:2] == ["coco: 5 pictures", "negatives: 5 pictures"]
     assert "(100% coco)" in report[2] and "(75% coco, 25% negatives)" in report[3]
 
@@ -456,10 +466,10 @@ def test_a_dry_run_says_what_each_stage_is_drawn_from(config, tmp_path):
 def test_a_dry_run_names_what_cannot_stay_frozen(config, tmp_path):
     stage = replace(config.stages[0], frozen=("model.nothing",))
     with pytest.raises(ModelError, match=r"model\.nothing"):
-        check(changed(config, stages=(stage,)), load_hand_model(), Run(tmp_path / "a"))
+        list(check(changed(config, stages=(stage,)), load_hand_model(), Run(tmp_path / "a")))
 
 
 def test_a_dry_run_names_a_picture_that_no_batch_of_it_would_have_shown(config, tmp_path):
     (tmp_path / "photographs" / "images" / "004.png").unlink()
     with pytest.raises(DataError, match=r"004\.png"):
-        check(changed(config, mosaic=0), load_hand_model(), Run(tmp_path / "a"))
+        list(check(changed(config, mosaic=0), load_hand_model(), Run(tmp_path / "a")))
