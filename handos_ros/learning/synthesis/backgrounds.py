@@ -115,6 +115,7 @@ class Backgrounds:
 def _beside(boxes: NDArray[np.floating], width: int, height: int) -> tuple[int, int, int, int] | None:
     """The largest part of a picture to one side of all hands: left, top, right and bottom in whole px."""
     if not len(boxes):
+        # All of it lies beside a box of no size in its corner.
         boxes = np.full((1, 4), (0, height, 0, height))
     low, high = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64)
     clear = _CLEAR * (high - low).max(1, keepdims=True)
