@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from handos_ros.learning.synthesis.noise import cloud
 
 DRAWN = 24
 
+_AT_ONCE = 64
+"""Pictures blurred at a time: all of them in float32 would take gigabytes in every worker of a training."""
 _CLEAR = 0.25
 """What stands behind other hands keeps away from a photograph's own by this fraction of their longer side."""
 _LEAST_SIDE = 0.35
@@ -26,6 +29,7 @@ _LONGEST = 1.5
 """The longest shape that is squeezed to a square, so that faces stay faces."""
 
 
+@dataclass(frozen=True, eq=False)
 class Backgrounds:
     """M square pictures on a device.
 
@@ -35,11 +39,19 @@ class Backgrounds:
         colour: (M, 3) float32 mean sRGB, 0 to 1: the light of the place.
     """
 
-    def __init__(self, pictures: Tensor, device: torch.device | str = "cpu"):
-        small = avg_pool2d(pictures.float(), 8)
-        self.pictures = pictures.to(device)
-        self.blurred = small.round().to(torch.uint8).to(device)
-        self.colour = (small.mean((2, 3)) / 255).to(device)
+    pictures: Tensor
+    blurred: Tensor
+    colour: Tensor
+
+    @classmethod
+    def of(cls, pictures: Tensor, device: torch.device | str = "cpu") -> Backgrounds:
+        """From (M, 3, S, S) uint8 RGB alone."""
+        small = torch.cat([avg_pool2d(some.float(), 8) for some in pictures.split(_AT_ONCE)])
+        return cls(
+            pictures.to(device),
+            small.round().to(torch.uint8).to(device),
+            (small.mean((2, 3)) / 255).to(device),
+        )
 
     @classmethod
     def from_directory(
@@ -63,13 +75,15 @@ class Backgrounds:
             suffixes = ", ".join(PICTURE_SUFFIXES)
             raise DataError(f"{folder}: no pictures ({suffixes}) to stand behind the hands")
         order = np.random.default_rng(seed).permutation(len(paths))[:most]
-        pictures = np.empty((len(order), size, size, 3), np.uint8)
-        for i, number in enumerate(sorted(order)):
-            picture = cv2.imread(str(paths[number]), cv2.IMREAD_COLOR)
+
+        def read(path: Path) -> NDArray[np.uint8]:
+            picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
             if picture is None:
-                raise DataError(f"{paths[number]}: cannot be read as a picture; remove it or mend it")
-            cv2.resize(picture[..., ::-1], (size, size), dst=pictures[i], interpolation=cv2.INTER_AREA)
-        return cls(torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(), device)
+                raise DataError(f"{path}: cannot be read as a picture; remove it or mend it")
+            return np.asarray(picture[..., ::-1], np.uint8)
+
+        chosen = (read(paths[number]) for number in sorted(order))
+        return cls.of(_squeezed(chosen, len(order), size), device)
 
     @classmethod
     def beside_hands(
@@ -82,34 +96,46 @@ class Backgrounds:
         Raises:
             DataError: if the labels or a picture cannot be read, or no photograph has such a part.
         """
-        import cv2
-
         photographs = CocoKeypoints(annotations)
-        pictures = []
-        for entry in photographs.entries:
-            part = _beside(entry.labels.boxes, entry.width, entry.height) if entry.labels.exhaustive else None
-            if part is not None:
-                left, top, right, bottom = part
-                piece = read_picture(photographs.folder / entry.file_name)[top:bottom, left:right]
-                pictures.append(cv2.resize(piece, (size, size), interpolation=cv2.INTER_AREA))
-        if not pictures:
+        parts = [
+            (photographs.folder / entry.file_name, part)
+            for entry in photographs.entries
+            if entry.labels.exhaustive
+            and (part := _beside(entry.labels.boxes, entry.width, entry.height)) is not None
+        ]
+        if not parts:
             raise DataError(
                 f"{annotations}: no fully labelled photograph (`exhaustive`) has a part without hands that "
                 "is large enough to stand behind others"
             )
-        return cls(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous(), device)
+        pieces = (read_picture(path)[top:bottom, left:right] for path, (left, top, right, bottom) in parts)
+        return cls.of(_squeezed(pieces, len(parts), size), device)
 
     @classmethod
     def joined(cls, sets: Sequence[Backgrounds]) -> Backgrounds:
         """The pictures of all, one set after the other."""
-        device = sets[0].pictures.device
-        return cls(torch.cat([each.pictures for each in sets]), device)
+        return cls(
+            torch.cat([each.pictures for each in sets]),
+            torch.cat([each.blurred for each in sets]),
+            torch.cat([each.colour for each in sets]),
+        )
 
     @classmethod
     def drawn(cls, size: int, seed: int, device: torch.device | str = "cpu") -> Backgrounds:
         """Walls, shelves and blurred rooms made of noise and boxes."""
         generator = torch.Generator().manual_seed(seed)
-        return cls(torch.stack([_draw(generator, size) for _ in range(DRAWN)]), device)
+        return cls.of(torch.stack([_draw(generator, size) for _ in range(DRAWN)]), device)
+
+
+def _squeezed(pieces: Iterable[NDArray[np.uint8]], count: int, size: int) -> Tensor:
+    """(count, 3, size, size) of as many (H, W, 3) pieces, held one at a time."""
+    import cv2
+
+    out = torch.empty(count, 3, size, size, dtype=torch.uint8)
+    for number, piece in enumerate(pieces):
+        square = cv2.resize(piece, (size, size), interpolation=cv2.INTER_AREA)
+        out[number] = torch.from_numpy(square).permute(2, 0, 1)
+    return out
 
 
 def _beside(boxes: NDArray[np.floating], width: int, height: int) -> tuple[int, int, int, int] | None:
