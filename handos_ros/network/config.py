@@ -241,6 +241,12 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, (list, tuple)):
             raise ModelError(f"{where} must be a list, got {value!r}")
         return tuple(_convert(typing.get_args(hint)[0], item, where) for item in value)
+    if origin is dict and isinstance(value, dict) and typing.get_args(hint)[1] is not Any:
+        key_hint, item_hint = typing.get_args(hint)
+        return {
+            _convert(key_hint, key, f"a key of {where}"): _convert(item_hint, item, f"{where}.{key}")
+            for key, item in value.items()
+        }
     if origin is dict:
         hint = dict
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from handos_ros.errors import DataError
 from handos_ros.hands import LEFT
 from handos_ros.learning.synthesis.draws import Draws
 from handos_ros.learning.synthesis.rotations import frame, unit
@@ -28,7 +30,8 @@ class Viewpoint:
     Directions are in the optical frame (x right, y down, z forward).
 
     Attributes:
-        weight: share among all.
+        weight: share among all, which those of the fixed test set are; 0 for a kind that only comes when it
+            is asked for.
         fingers: directions in which the straight fingers may point.
         palm: directions in which the palm may look, one for each of `fingers`.
         spread: deviation of both, in units of their length.
@@ -87,7 +90,31 @@ VIEWPOINTS = {
         0.4, (0.0625, 0.28), (0.45, 0.6, 0.22, 0.16), 0.1,
     ),
     "anyhow": Viewpoint(0.15, ((0, -1, 0),), ((0, 0, -1),), 4.0, (0.0625, 1.3), (0.5, 0.5, 0.25, 0.25), 3.0),
+    # The forearm points at the camera, as with thumbs up, a pointing finger or a hand that is held out to it.
+    "held out": Viewpoint(
+        0.0,
+        ((0.2, -0.15, -1), (0, -0.4, -0.9), (0.2, -0.2, -1), (0.3, 0.2, -0.9), (0.4, -0.3, -0.8)),
+        ((1, 0, 0.1), (1, 0.2, 0.1), (0.7, 0.7, 0), (0.1, 1, -0.1), (0.9, -0.4, 0.2)),
+        0.35, (0.2, 1.0), (0.44, 0.55, 0.22, 0.18), 0.15,
+    ),
 }  # fmt: skip
+"""Kinds of camera by name."""
+
+
+def viewpoint_shares(shares: Mapping[str, float]) -> list[float]:
+    """How often each of `VIEWPOINTS` comes, with `shares` in place of its own weight where that has some.
+
+    Raises:
+        DataError: if there is no such viewpoint, or nothing left to draw.
+    """
+    if unknown := shares.keys() - VIEWPOINTS.keys():
+        raise DataError(
+            f"viewpoints: no kind {', '.join(sorted(unknown))}; known are {', '.join(VIEWPOINTS)}"
+        )
+    out = [shares.get(name, view.weight) for name, view in VIEWPOINTS.items()]
+    if min(out) < 0 or not any(out):
+        raise DataError("viewpoints: shares must not be negative, nor all 0")
+    return out
 
 
 def draw_cameras(draws: Draws, height: int, width: int) -> Tensor:
@@ -137,11 +164,14 @@ def framed_cameras(
     return out
 
 
-def place_hands(draws: Draws, k: Tensor, side: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+def place_hands(
+    draws: Draws, k: Tensor, side: Tensor, height: int, width: int, shares: Sequence[float]
+) -> tuple[Tensor, Tensor]:
     """Turn and place K hands in each of B pictures, all hands of a picture for the same kind of camera.
 
     Args:
         k: (B, 3, 3). side: (B, K).
+        shares: how often each of `VIEWPOINTS` comes.
 
     Returns:
         (B, K, 3, 3) rotations from the hand's frame (x to the thumb of a right hand, y to the fingers, z
@@ -149,7 +179,7 @@ def place_hands(draws: Draws, k: Tensor, side: Tensor, height: int, width: int) 
     """
     device = k.device
     views = list(VIEWPOINTS.values())
-    view = draws.choice([v.weight for v in views])
+    view = draws.choice(shares)
     b, hands = side.shape
     options = max(len(v.fingers) for v in views)
     table = torch.tensor(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,7 +13,7 @@ from handos_ros.hand_model.model import HandModel, load_hand_model
 from handos_ros.learning.sample import Batch, Sample
 from handos_ros.learning.synthesis.augment import Weathering
 from handos_ros.learning.synthesis.backgrounds import Backgrounds
-from handos_ros.learning.synthesis.camera import Framing
+from handos_ros.learning.synthesis.camera import Framing, viewpoint_shares
 from handos_ros.learning.synthesis.compose import choose_backgrounds, compose, draw_backgrounds
 from handos_ros.learning.synthesis.draws import Draws
 from handos_ros.learning.synthesis.labels import Labels, label
@@ -44,6 +44,7 @@ class SynthesisConfig:
         surroundings: labels in COCO's format of photographs with hands, of which the parts without any
             stand behind rendered hands as well: people, before whose skin a hand is hard to see.
         poses: shares of kinds of pose, where they differ from `poses.KINDS`.
+        viewpoints: shares of kinds of camera, where they differ from `camera.VIEWPOINTS`.
         weather: blur, noise, JPEG and the like; off only to look at the rendering itself.
 
     Raises:
@@ -55,7 +56,8 @@ class SynthesisConfig:
     exclude: tuple[int, ...] = ()
     max_backgrounds: int = 752
     surroundings: str | None = None
-    poses: Mapping[str, float] = field(default_factory=dict)
+    poses: dict[str, float] = field(default_factory=dict)
+    viewpoints: dict[str, float] = field(default_factory=dict)
     weather: bool = True
 
     def __post_init__(self) -> None:
@@ -82,12 +84,14 @@ class SyntheticHands:
         """Paint skins and read backgrounds; takes some seconds.
 
         Raises:
-            DataError: if the backgrounds cannot be read.
+            DataError: if the backgrounds cannot be read, or there are no such poses or viewpoints.
             ModelError: if the hand model cannot.
         """
         self.config = config or SynthesisConfig()
         self.seed, self.device = seed, torch.device(device)
         self.hand_model = hand_model or load_hand_model()
+        poses = PoseSampler(TorchHand(self.hand_model, device), self.config.poses)
+        viewpoints = viewpoint_shares(self.config.viewpoints)
         if self.config.backgrounds is None:
             self._backgrounds = Backgrounds.drawn(TEXELS, _APPEARANCE, device)
         else:
@@ -98,10 +102,9 @@ class SyntheticHands:
         if self.config.surroundings is not None:
             beside = Backgrounds.beside_hands(self.config.surroundings, TEXELS, device)
             self._backgrounds = Backgrounds.joined([self._backgrounds, beside])
-        poses = PoseSampler(TorchHand(self.hand_model, device), self.config.poses)
         painter = SkinPainter(poses, TEXELS)
         self._bank = TextureBank(painter, self._backgrounds, _APPEARANCE, device)
-        self._scenes = SceneMaker(poses, painter.atlas)
+        self._scenes = SceneMaker(poses, viewpoints, painter.atlas)
         self._weathering = Weathering(_APPEARANCE, device)
 
     def size_of(self, index: int) -> tuple[int, int]:

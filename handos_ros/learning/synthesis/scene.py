@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -127,10 +128,16 @@ class Scene:
 
 
 class SceneMaker:
-    """Draws scenes for one hand model."""
+    """Draws scenes for one hand model.
 
-    def __init__(self, poses: PoseSampler, atlas: Atlas):
-        self.poses, hand = poses, poses.hand
+    Args:
+        poses: draws the hands' poses.
+        viewpoints: how often each of `camera.VIEWPOINTS` comes.
+        atlas: where on the texture each corner of the hand is.
+    """
+
+    def __init__(self, poses: PoseSampler, viewpoints: Sequence[float], atlas: Atlas):
+        self.poses, self.viewpoints, hand = poses, viewpoints, poses.hand
         device = hand.device
         skin = ~_is_cap(hand.template, hand.faces)
         self.hand_mesh = Mesh.build(
@@ -153,7 +160,7 @@ class SceneMaker:
         b = len(draws.indices)
         k = draw_cameras(draws.for_part("camera"), height, width)
         valid, side, person = _who(draws.for_part("who"))
-        turns, places = place_hands(draws.for_part("place"), k, side, height, width)
+        turns, places = place_hands(draws.for_part("place"), k, side, height, width, self.viewpoints)
 
         flexion, abduction = self.poses.draw(draws.for_part("pose"), MAX_HANDS)
         flexion, abduction, held = draw_grips(

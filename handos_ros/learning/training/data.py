@@ -29,6 +29,7 @@ from handos_ros.learning.sample import Batch, Sample, collate, concatenate
 from handos_ros.learning.training.augmentation import Augmentation, mosaic
 from handos_ros.learning.training.config import SourceConfig, StageConfig, TrainingConfig
 from handos_ros.learning.training.lots import Lot
+from handos_ros.network.config import build_config
 
 if TYPE_CHECKING:  # Opened where it is used.
     from handos_ros.learning.synthesis.camera import Framing
@@ -208,7 +209,8 @@ def open_source(config: SourceConfig) -> Any:
         if config.kind == "synthesis":
             from handos_ros.learning.synthesis.generator import SynthesisConfig, SyntheticHands
 
-            return SyntheticHands(SynthesisConfig(**config.settings))
+            wanted = build_config(SynthesisConfig, config.settings, "source synthesis: settings", DataError)
+            return SyntheticHands(wanted)
         paths = [config.annotations, config.images] if config.annotations else [config.images]
         return open_dataset(config.kind, *paths, **config.settings)
     except TypeError as error:

@@ -11,7 +11,8 @@ from dataclasses import fields, replace  # noqa: E402
 from tiny_training import HEIGHT, WIDTH, changed, tiny_run, write_photographs  # noqa: E402
 
 from handos_ros.errors import DataError  # noqa: E402
-from handos_ros.learning.training.data import Mixture, Negatives, _apportion  # noqa: E402
+from handos_ros.learning.training.config import SourceConfig  # noqa: E402
+from handos_ros.learning.training.data import Mixture, Negatives, _apportion, open_source  # noqa: E402
 
 
 @pytest.fixture
@@ -167,6 +168,21 @@ def test_settings_that_a_source_does_not_have_are_named(tmp_path, kind):
     config = tiny_run(tmp_path, sources=[source])
     with pytest.raises(DataError, match=f"source {kind}: .*colour"):
         Mixture(config, config.stages[2])[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"exclude": 0}, "source synthesis: settings: exclude must be a list, got 0"),
+        ({"poses": {"fist": "often"}}, "poses.fist must be of type float, got 'often'"),
+        ({"poses": {2: 0.1}}, "a key of poses must be of type str, got 2"),
+        ({"viewpoints": ["anyhow"]}, "viewpoints must be of type dict"),
+        ({"viewpoints": {"from above": 1}}, "viewpoints: no kind from above"),
+    ],
+)
+def test_settings_of_rendering_that_cannot_work_are_named(settings, said):
+    with pytest.raises(DataError, match=said):
+        open_source(SourceConfig(kind="synthesis", share=1.0, settings=settings))
 
 
 def test_rendered_hands_stand_beside_photographs(tmp_path):
