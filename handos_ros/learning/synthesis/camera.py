@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from handos_ros.errors import DataError
 from handos_ros.hands import LEFT
-from handos_ros.learning.synthesis.draws import Draws
+from handos_ros.learning.synthesis.draws import Draws, shares_with
 from handos_ros.learning.synthesis.rotations import frame, unit
 
 HAND_LENGTH = 0.18
@@ -107,14 +106,7 @@ def viewpoint_shares(shares: Mapping[str, float]) -> list[float]:
     Raises:
         DataError: if there is no such viewpoint, or nothing left to draw.
     """
-    if unknown := shares.keys() - VIEWPOINTS.keys():
-        raise DataError(
-            f"viewpoints: no kind {', '.join(sorted(unknown))}; known are {', '.join(VIEWPOINTS)}"
-        )
-    out = [shares.get(name, view.weight) for name, view in VIEWPOINTS.items()]
-    if min(out) < 0 or not any(out):
-        raise DataError("viewpoints: shares must not be negative, nor all 0")
-    return out
+    return shares_with("viewpoints", {name: view.weight for name, view in VIEWPOINTS.items()}, shares)
 
 
 def draw_cameras(draws: Draws, height: int, width: int) -> Tensor:

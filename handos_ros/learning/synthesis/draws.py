@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+
+from handos_ros.errors import DataError
 
 _BLOCK = 128
 """Numbers hashed ahead."""
@@ -79,6 +81,20 @@ class Draws:
         angle = self.uniform(*shape, high=2 * math.pi)
         across = torch.sqrt((1 - z * z).clamp(min=0))
         return torch.stack([across * torch.cos(angle), across * torch.sin(angle), z], -1)
+
+
+def shares_with(what: str, usual: Mapping[str, float], asked: Mapping[str, float]) -> list[float]:
+    """Shares of the kinds in `usual`, in its order, with those in `asked` in place of theirs, for `choice`.
+
+    Raises:
+        DataError: naming `what` they are of, if there is no such kind, or nothing left to draw.
+    """
+    if unknown := asked.keys() - usual.keys():
+        raise DataError(f"{what}: no kind {', '.join(sorted(unknown))}; known are {', '.join(usual)}")
+    shares = list({**usual, **asked}.values())
+    if min(shares) < 0 or not any(shares):
+        raise DataError(f"{what}: shares must not be negative, nor all 0")
+    return shares
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from handos_ros.errors import DataError
 from handos_ros.learning.synthesis.contact import penetration, pinch
-from handos_ros.learning.synthesis.draws import Draws
+from handos_ros.learning.synthesis.draws import Draws, shares_with
 from handos_ros.learning.synthesis.skinning import TorchHand
 
 FINGERS = ("thumb", "index", "middle", "ring", "little")
@@ -75,11 +74,7 @@ class PoseSampler:
 
     def __init__(self, hand: TorchHand, shares: Mapping[str, float] | None = None):
         self.hand = hand
-        self.shares = {**KINDS, **(shares or {})}
-        if unknown := self.shares.keys() - KINDS.keys():
-            raise DataError(f"poses: no kind {', '.join(sorted(unknown))}; known are {', '.join(KINDS)}")
-        if min(self.shares.values()) < 0 or not any(self.shares.values()):
-            raise DataError("poses: shares must not be negative, nor all 0")
+        self.shares = shares_with("poses", KINDS, shares or {})
         names = {name: i for i, name in enumerate(hand.model.bone_names)}
         ends = [("metacarpal", "proximal", "distal"), *[("proximal", "middle", "distal")] * 4]
         self.phalanges = torch.tensor(
@@ -103,7 +98,7 @@ class PoseSampler:
             Flexion and abduction, (B * hands, bones) each, rad from the rest pose.
         """
         kinds = list(KINDS)
-        kind = draws.choice(list(self.shares.values()), hands)
+        kind = draws.choice(self.shares, hands)
         kind = kind[:, :, None].expand(-1, -1, CANDIDATES).flatten()
         flexion, abduction = self._angles(draws, kind, hands * CANDIDATES)
         partner = draws.choice((0.6, 0.2, 0.1, 0.1), hands * CANDIDATES).flatten() + 1

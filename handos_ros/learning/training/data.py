@@ -205,13 +205,13 @@ def open_source(config: SourceConfig) -> Any:
         return CocoKeypoints(config.annotations, config.images or None)
     if config.kind == "negatives":
         return Negatives(config.images, config.exclude)
-    try:
-        if config.kind == "synthesis":
-            from handos_ros.learning.synthesis.generator import SynthesisConfig, SyntheticHands
+    if config.kind == "synthesis":
+        from handos_ros.learning.synthesis.generator import SynthesisConfig, SyntheticHands
 
-            wanted = build_config(SynthesisConfig, config.settings, "source synthesis: settings", DataError)
-            return SyntheticHands(wanted)
-        paths = [config.annotations, config.images] if config.annotations else [config.images]
+        wanted = build_config(SynthesisConfig, config.settings, "source synthesis: settings", DataError)
+        return SyntheticHands(wanted)
+    paths = [config.annotations, config.images] if config.annotations else [config.images]
+    try:
         return open_dataset(config.kind, *paths, **config.settings)
     except TypeError as error:
         raise DataError(f"source {config.kind}: settings it does not have: {error}") from None
