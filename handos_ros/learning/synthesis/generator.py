@@ -43,12 +43,14 @@ class SynthesisConfig:
         max_backgrounds: how many photographs of the folder are kept in memory.
         surroundings: labels in COCO's format of photographs with hands, of which the parts without any
             stand behind rendered hands as well: people, before whose skin a hand is hard to see.
+        camouflaged: share of pictures in which what stands behind the hands takes on their colour, 0 to 1:
+            skin before skin is where hands are hardest to see.
         poses: shares of kinds of pose, where they differ from `poses.KINDS`.
         viewpoints: shares of kinds of camera, where they differ from `camera.VIEWPOINTS`.
         weather: blur, noise, JPEG and the like; off only to look at the rendering itself.
 
     Raises:
-        DataError: if a size cannot be rendered.
+        DataError: if a size cannot be rendered, or `camouflaged` is no share.
     """
 
     sizes: tuple[tuple[int, int], ...] = ((320, 320), (384, 256), (256, 384))
@@ -56,6 +58,7 @@ class SynthesisConfig:
     exclude: tuple[int, ...] = ()
     max_backgrounds: int = 752
     surroundings: str | None = None
+    camouflaged: float = 0.0
     poses: dict[str, float] = field(default_factory=dict)
     viewpoints: dict[str, float] = field(default_factory=dict)
     weather: bool = True
@@ -68,6 +71,8 @@ class SynthesisConfig:
                 )
         if not self.sizes:
             raise DataError("no picture size to render")
+        if not 0 <= self.camouflaged <= 1:
+            raise DataError(f"camouflaged is a share of the pictures, 0 to 1, got {self.camouflaged:g}")
 
 
 class SyntheticHands:
@@ -153,7 +158,7 @@ class SyntheticHands:
         lights = draw_lights(draws.for_part("light"), self._backgrounds.colour[chosen])
         layer = render(scene, lights, self._bank)
         pictures = draw_backgrounds(draws.for_part("piece"), chosen, self._backgrounds, height, width)
-        pictures = compose(draws.for_part("compose"), scene, layer, pictures)
+        pictures = compose(draws.for_part("compose"), scene, layer, pictures, self.config.camouflaged)
         if self.config.weather:
             pictures = self._weathering(draws.for_part("weather"), pictures)
         labels = label(scene, layer)

@@ -62,6 +62,7 @@ class Layer:
         surfaces: what the keys' faces belong to.
         pixel: (P,) covered pixels, numbered over B, H, W.
         colour: (3, P) linear RGB times `cover`. cover: (P,) 0 to 1.
+        hand: (P,) bool, where a hand is among what is seen.
         seen: (E,) px in which each thing is what is seen.
         shadows: as the key light throws them.
     """
@@ -71,6 +72,7 @@ class Layer:
     pixel: Tensor
     colour: Tensor
     cover: Tensor
+    hand: Tensor
     seen: Tensor
     shadows: ShadowMap
 
@@ -119,7 +121,8 @@ def render(scene: Scene, lights: Lights, bank: TextureBank) -> Layer:
     mixed[:, part * 4 + quarter] = colour[:, len(once) :]
     result[:, outline] = mixed.unflatten(1, (-1, 4)).sum(2) / 4
     seen = torch.bincount(thing[full], minlength=len(surfaces.picture)) / 4
-    return Layer(keys, surfaces, pixel, result, full.sum(1) / 4.0, seen, shadows)
+    hand = (full & (thing < len(scene.hands.picture))).any(1)
+    return Layer(keys, surfaces, pixel, result, full.sum(1) / 4.0, hand, seen, shadows)
 
 
 def gather_surfaces(scene: Scene) -> Surfaces:

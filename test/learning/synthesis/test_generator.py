@@ -1,6 +1,7 @@
 """Pictures: the same for the same seed, as different as the world, and refused where they cannot be."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -115,6 +116,8 @@ def test_what_cannot_be_rendered_is_refused(tmp_path):
         SynthesisConfig(sizes=((320, 33),))
     with pytest.raises(DataError, match="no picture size"):
         SynthesisConfig(sizes=())
+    with pytest.raises(DataError, match=r"camouflaged is a share .* got 1\.5"):
+        SynthesisConfig(camouflaged=1.5)
     with pytest.raises(DataError, match="nowhere"):
         SyntheticHands(SynthesisConfig(backgrounds=str(tmp_path / "nowhere")))
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
@@ -123,6 +126,45 @@ def test_what_cannot_be_rendered_is_refused(tmp_path):
     (tmp_path / "broken.jpg").unlink()
     with pytest.raises(DataError, match="no pictures"):
         SyntheticHands(SynthesisConfig(backgrounds=str(tmp_path)))
+
+
+def with_config(synthetic, **changes):
+    """The same generator by another configuration."""
+    other = SyntheticHands.__new__(SyntheticHands)
+    other.__dict__.update(synthetic.__dict__)
+    other.config = replace(synthetic.config, **changes)
+    return other
+
+
+def test_what_stands_behind_hands_takes_on_their_colour(synthetic):
+    """Camouflage leaves hands and labels alone and tones the rest, in the share of pictures asked for."""
+    indices, size = range(300, 360), (96, 96)
+    usual, alike, some = (
+        with_config(synthetic, weather=False, camouflaged=share).render(indices, size)
+        for share in (0.0, 1.0, 0.4)
+    )
+    for name in ("boxes_px", "joints_2d", "vertices", "visibility"):
+        torch.testing.assert_close(getattr(usual, name), getattr(alike, name), equal_nan=True)
+
+    changed = (usual.images != alike.images).any(1)
+    toned = changed.flatten(1).any(1)
+    # Not where a hand fills the picture or none is in it.
+    assert toned[usual.valid.any(1)].float().mean() > 0.8 and not toned[~usual.valid.any(1)].any()
+    nearer = []
+    for i in (toned & (usual.valid.sum(1) == 1)).nonzero()[:, 0].tolist():
+        left, top, right, bottom = usual.boxes_px[i][usual.valid[i]][0].round().int().tolist()
+        part = (slice(None), slice(top, bottom + 1), slice(left, right + 1))
+        behind = changed[i][part[1:]]
+        if behind.float().mean() < 0.1 or behind.float().mean() > 0.9:
+            continue
+        before, after = (batch.images[i][part].float() for batch in (usual, alike))
+        hand = before[:, ~behind].mean(1)
+        apart = [(picture[:, behind].mean(1) - hand).norm() for picture in (before, after)]
+        nearer.append(float(apart[1] / apart[0]))
+    assert len(nearer) > 10 and np.median(nearer) < 0.6
+
+    share = (usual.images != some.images).flatten(1).any(1)[toned].float().mean()
+    assert 0.2 < share < 0.6
 
 
 def write_labelled(folder, pictures):

@@ -176,6 +176,7 @@ def test_settings_that_a_source_does_not_have_are_named(tmp_path, kind):
         ({"exclude": 0}, "source synthesis: settings: exclude must be a list, got 0"),
         ({"poses": {"fist": "often"}}, "poses.fist must be of type float, got 'often'"),
         ({"poses": {2: 0.1}}, "a key of poses must be of type str, got 2"),
+        ({"camouflaged": 3}, "camouflaged is a share of the pictures, 0 to 1, got 3"),
         ({"viewpoints": ["anyhow"]}, "viewpoints must be of type dict"),
         ({"viewpoints": {"from above": 1}}, "viewpoints: no kind from above"),
     ],
