@@ -52,7 +52,7 @@ def draw_backgrounds(
     return out * draws.uniform(1, 1, 1, low=0.8, high=1.15)
 
 
-def compose(draws: Draws, scene: Scene, layer: Layer, pictures: Tensor, camouflaged: float = 0.0) -> Tensor:
+def compose(draws: Draws, scene: Scene, layer: Layer, pictures: Tensor, camouflaged: float) -> Tensor:
     """Draw the layer over the backgrounds (B, 3, H, W), which are changed, and return them.
 
     In the share `camouflaged` of the pictures the background takes on the colour of the hands before it.
@@ -60,11 +60,14 @@ def compose(draws: Draws, scene: Scene, layer: Layer, pictures: Tensor, camoufla
     _, height, width = scene.size
     pictures = _shadowed(draws, scene, layer, pictures)
     exposure = draws.log_uniform(low=0.9, high=1.5)
-    picture = layer.pixel // (height * width)
+    picture, inside = layer.pixel // (height * width), layer.pixel % (height * width)
     light = layer.colour / layer.cover * exposure[picture]
     srgb = 255 * (1 - torch.exp(-1.35 * light)) ** (1 / 2.2)
-    _toned(draws.for_part("camouflage"), layer, picture, srgb, pictures, camouflaged)
-    place = layer.pixel % (height * width) + picture * (3 * height * width)
+    if camouflaged:
+        hand = layer.hand.nonzero()[:, 0]
+        colours = srgb[:, hand].T
+        _toned(draws.for_part("camouflage"), picture[hand], inside[hand], colours, pictures, camouflaged)
+    place = inside + picture * (3 * height * width)
     flat = pictures.view(-1)
     for channel in range(3):
         at = place + channel * height * width
@@ -73,30 +76,25 @@ def compose(draws: Draws, scene: Scene, layer: Layer, pictures: Tensor, camoufla
     return pictures
 
 
-def _toned(draws: Draws, layer: Layer, picture: Tensor, srgb: Tensor, pictures: Tensor, share: float) -> None:
+def _toned(
+    draws: Draws, picture: Tensor, inside: Tensor, colours: Tensor, pictures: Tensor, share: float
+) -> None:
     """Give the backgrounds of a share of the pictures the hands' mean colour where the hands stand.
 
     Args:
-        draws, layer: of these pictures.
-        picture: (P,) the picture of each of the layer's pixels.
-        srgb: (3, P) 0 to 255, the layer's colours.
+        draws: of these pictures.
+        picture, inside: (N,) the picture of each pixel of a hand, and its number within it.
+        colours: (N, 3) sRGB 0 to 255 of these pixels.
         pictures: (B, 3, H, W) backgrounds, which are changed.
         share: how many of them, 0 to 1.
     """
-    b, _, height, width = pictures.shape
     strength = draws.uniform(1, low=0.6, high=1.0)
     strength = strength * draws.chance(share, 1)
-    at = (layer.hand & (strength[picture, 0] > 0)).nonzero()[:, 0]
-    if not len(at):
-        return
-    of, inside = picture[at], layer.pixel[at] % (height * width)
-    behind = pictures.flatten(2)[of, :, inside]
-    count = torch.bincount(of, minlength=b).clamp(min=1)[:, None]
-    sums = torch.zeros(2, b, 3, device=pictures.device)
-    sums[0].index_add_(0, of, srgb[:, at].T)
-    sums[1].index_add_(0, of, behind)
+    both = torch.cat([colours, pictures.flatten(2)[picture, :, inside]], 1)
+    sums = both.new_zeros(len(pictures), 6).index_add_(0, picture, both)
+    count = torch.bincount(picture, minlength=len(pictures)).clamp(min=1)[:, None]
     # Black takes on no colour by any factor: a little light comes first.
-    wanted, there = sums / count + 4
+    wanted, there = (sums / count + 4).split(3, 1)
     factor = (wanted / there).clamp(1 / _STRONGEST, _STRONGEST) ** strength
     pictures *= factor[:, :, None, None]
 

@@ -1,5 +1,6 @@
 """Pictures: the same for the same seed, as different as the world, and refused where they cannot be."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -24,8 +25,7 @@ def test_the_same_seed_gives_the_same_picture_in_any_company(synthetic):
     again = synthetic.render([4, 5, 6, 7], (128, 160))
     assert torch.equal(together.images, again.images) and torch.equal(together.vertices, again.vertices)
     assert not torch.equal(together.images[0], together.images[1])
-    other = SyntheticHands.__new__(SyntheticHands)
-    other.__dict__.update(synthetic.__dict__)
+    other = copy.copy(synthetic)
     other.seed = synthetic.seed + 1
     assert not torch.equal(other.render([6], (128, 160)).images, alone.images)
 
@@ -130,8 +130,7 @@ def test_what_cannot_be_rendered_is_refused(tmp_path):
 
 def with_config(synthetic, **changes):
     """The same generator by another configuration."""
-    other = SyntheticHands.__new__(SyntheticHands)
-    other.__dict__.update(synthetic.__dict__)
+    other = copy.copy(synthetic)
     other.config = replace(synthetic.config, **changes)
     return other
 
