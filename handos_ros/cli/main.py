@@ -15,7 +15,7 @@ from types import FrameType
 
 from handos_ros import __version__
 from handos_ros.cli.common import signals_to_end
-from handos_ros.errors import HandosError
+from handos_ros.errors import HandosError, missing_package
 
 COMMANDS = {
     "image": "find the hands in pictures: json, npz, obj and overlays",
@@ -29,14 +29,6 @@ COMMANDS = {
     "export": "write a network for machines without torch",
 }
 """Each command's module in this folder, and what it is for."""
-
-# What to install, by the module whose absence shows it. rosbags comes along, but not with a colcon build.
-_EXTRAS = {
-    "torch": "handos_ros[torch]", "transformers": "handos_ros[torch]", "safetensors": "handos_ros[torch]",
-    "onnx": "handos_ros[train]", "onnxscript": "handos_ros[train]", "scipy": "handos_ros[train]",
-    "pandas": "handos_ros[table]", "pyarrow": "handos_ros[table]",
-    "rosbags": "rosbags",
-}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,13 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"error: {error}")
         return 1
     except ModuleNotFoundError as error:
-        missing = (error.name or "").split(".")[0]
-        if missing not in _EXTRAS:
+        missing = missing_package(error)
+        if missing is None:
             raise
-        _say(
-            f"error: `handos {command}` needs {missing}, which is not installed; "
-            f"install it with: pip install '{_EXTRAS[missing]}'"
-        )
+        _say(f"error: `handos {command}` needs {missing}")
         return 1
     except KeyboardInterrupt:
         _say("interrupted")

@@ -13,6 +13,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from handos_ros.drawing.markers import Marker
+from handos_ros.files import rosmsg
 from handos_ros.hand_model.model import HandModel
 from handos_ros.hand_model.wrist import wrist_orientations
 from handos_ros.hands import JOINT_NAMES, JOINT_PARENTS, Hands
@@ -56,8 +57,6 @@ def marker_array(markers: Iterable[Marker], header: Header) -> bytes:
 
     A mesh is 6,000 points. One message object for each would take 40 ms a picture; this takes 1 ms.
     """
-    from handos_ros.files import rosmsg
-
     stamp = {"sec": header.stamp.sec, "nanosec": header.stamp.nanosec}
     return rosmsg.marker_array(markers, {"stamp": stamp, "frame_id": header.frame_id})
 

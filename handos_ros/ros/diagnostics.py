@@ -7,16 +7,17 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from handos_ros.ros.statistics import Period, Statistics
 
 
-def camera_status(name: str, statistics: Statistics, silence: str) -> DiagnosticStatus:
+def camera_status(name: str, statistics: Statistics, silence: str, stalled: float = 0.0) -> DiagnosticStatus:
     """One camera while the node is active.
 
     Args:
         name: what the status is shown under.
         statistics: of the camera; its period is taken.
         silence: why no pictures come, or empty.
+        stalled: seconds for which no hands went out, where that is too long; else 0.
     """
     period = statistics.take_period()
-    level, message = _verdict(period, silence)
+    level, message = _verdict(period, silence, stalled)
     total = statistics.total
     values = {
         "pictures in, 1/s": f"{period.received / max(period.seconds, 1e-9):.1f}",
@@ -28,6 +29,7 @@ def camera_status(name: str, statistics: Statistics, silence: str) -> Diagnostic
         "published": str(total.published),
         "skipped for a newer picture": str(total.replaced),
         "dropped, too old": str(total.too_old),
+        "dropped, late": str(total.late),
         "dropped, bad": str(total.bad),
         "latest bad picture": total.reason or "none",
     }
@@ -44,11 +46,13 @@ def status(
     return DiagnosticStatus(level=level, name=name, message=message, hardware_id=hardware_id, values=pairs)
 
 
-def _verdict(period: Period, silence: str) -> tuple[bytes, str]:
+def _verdict(period: Period, silence: str, stalled: float) -> tuple[bytes, str]:
     if silence:
         return DiagnosticStatus.WARN, silence
     if period.bad:
         return DiagnosticStatus.WARN, f"{period.bad} bad pictures dropped: {period.reason}"
     if period.too_old and not period.published:
         return DiagnosticStatus.WARN, f"all pictures dropped, {period.age:.1f} s old when their turn came"
+    if stalled:
+        return DiagnosticStatus.WARN, f"pictures come in, but none came out for {stalled:.0f} s"
     return DiagnosticStatus.OK, f"{period.published / max(period.seconds, 1e-9):.1f} pictures a second"

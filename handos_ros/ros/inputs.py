@@ -43,9 +43,9 @@ class CameraInputs:
     def __init__(self, node: Node, camera: str, transport: str, on_image: Callable[[Arrival], None]) -> None:
         prefix = f"{camera}/" if camera else ""
         self.info: CameraInfo | None = None
-        # As in image_transport, a remap of image_raw takes the compressed topic along.
+        # As in image_transport, a remap of image_raw takes the compressed topic along; that may have its own.
         base = node.resolve_topic_name(f"{prefix}image_raw")
-        self.image_topic = base if transport == "raw" else f"{base}/{transport}"
+        self.image_topic = node.resolve_topic_name(base if transport == "raw" else f"{base}/{transport}")
         self.info_topic = node.resolve_topic_name(f"{prefix}camera_info")
         self._node, self._on_image = node, on_image
         self._type = Image if transport == "raw" else CompressedImage

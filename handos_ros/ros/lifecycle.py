@@ -15,7 +15,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_srvs.srv import SetBool
 
-from handos_ros.errors import HandosError
+from handos_ros.errors import HandosError, missing_package
 from handos_ros.inference.pipeline import Pipeline
 from handos_ros.msg import HandTopology
 from handos_ros.ros import conversion, parameters
@@ -38,17 +38,19 @@ def _transition(callback: _Callback) -> Callable[[HandosNode, LifecycleState], T
 
     def run(self: HandosNode, state: LifecycleState) -> TransitionCallbackReturn:
         action = callback.__name__.removeprefix("on_")
+        self.failure = ""
         try:
             callback(self, state)
         except HandosError as error:
             self.failure = str(error)
-            self.get_logger().error(f"cannot {action}: {error}")
-            return TransitionCallbackReturn.FAILURE
         except Exception as error:
-            self.failure = repr(error)
-            self.get_logger().error(f"cannot {action}, an internal error:\n{traceback.format_exc()}")
+            missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
+            self.failure = f"this needs {missing}" if missing else repr(error)
+            if missing is None:
+                self.get_logger().error(f"an internal error, please report it:\n{traceback.format_exc()}")
+        if self.failure:
+            self.get_logger().error(f"cannot {action}: {self.failure}")
             return TransitionCallbackReturn.FAILURE
-        self.failure = ""
         return TransitionCallbackReturn.SUCCESS
 
     run.__doc__ = callback.__doc__

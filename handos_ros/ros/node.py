@@ -11,6 +11,8 @@ from collections.abc import Callable
 from time import sleep
 from typing import Any
 
+from handos_ros.errors import HandosError, missing_package
+
 _DEADLINE = 0.8
 """Seconds from a signal to the end of the process, whatever it is busy with."""
 
@@ -30,24 +32,33 @@ def main(args: list[str] | None = None, pipeline_factory: Callable[..., Any] | N
     _watch_signals(leaving, wakers)
     try:
         import rclpy
+        from rclpy.exceptions import ParameterException
         from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
         from rclpy.impl.implementation_singleton import rclpy_implementation
         from rclpy.signals import SignalHandlerOptions
 
-        from handos_ros.errors import HandosError
         from handos_ros.ros.lifecycle import HandosNode, Pipeline
     except ImportError as error:
-        print(
-            f"handos: {error}. The node needs a ROS 2 and this package's messages: build it with colcon and "
-            "source install/setup.bash",
-            file=sys.stderr,
+        missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
+        advice = (
+            f"error: the node needs {missing}"
+            if missing
+            else f"{error}. The node needs a ROS 2 and this package's messages: build it with colcon and "
+            "source install/setup.bash"
         )
+        print(f"handos: {advice}", file=sys.stderr)
         return 1
 
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = HandosNode(pipeline_factory or Pipeline.load, leaving)
-    except (HandosError, rclpy_implementation.RCLError) as error:
+    except (
+        HandosError,
+        # Of the parameters that rclpy itself declares, such as use_sim_time.
+        ParameterException,
+        rclpy_implementation.RCLError,
+        rclpy_implementation.UnknownROSArgsError,
+    ) as error:
         print(f"handos: error: {error}", file=sys.stderr)
         rclpy.try_shutdown()
         return 1

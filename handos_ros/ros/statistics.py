@@ -21,6 +21,7 @@ class Period:
         published: pictures whose hands went out.
         replaced: pictures that gave way to a newer one before their turn came.
         too_old: pictures dropped for their age.
+        late: pictures dropped since a later one had its turn before them.
         bad: pictures that could not be used.
         hands: in the latest picture.
         age: seconds, of the latest picture dropped for its age.
@@ -32,6 +33,7 @@ class Period:
     published: int = 0
     replaced: int = 0
     too_old: int = 0
+    late: int = 0
     bad: int = 0
     hands: int = 0
     age: float = 0.0
@@ -45,12 +47,16 @@ class Statistics:
     Attributes:
         total: since activation.
         last_arrival: `monotonic` time of the latest picture, or of activation.
+        last_published: of the latest picture whose hands went out, or of activation.
+        latency: seconds that it took from its arrival, 0 before the first.
         k_source: where the latest picture's K came from, as text.
         frame_id: of the latest picture.
     """
 
     total: Period = field(default_factory=Period)
     last_arrival: float = field(default_factory=monotonic)
+    last_published: float = field(default_factory=monotonic)
+    latency: float = 0.0
     k_source: str = ""
     frame_id: str = ""
 
@@ -60,10 +66,12 @@ class Statistics:
         self._stages: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_WINDOW))
 
     def count(self, name: str, **details: object) -> None:
-        """One more `received`, `published`, `replaced`, `too_old` or `bad`, and fields of `Period` to set."""
+        """One more of what `Period` counts, by its name there; `details` are fields of it to set."""
         with self._lock:
             if name == "received":
                 self.last_arrival = monotonic()
+            elif name == "published":
+                self.last_published = monotonic()
             for period in (self._period, self.total):
                 setattr(period, name, getattr(period, name) + 1)
                 for key, value in details.items():

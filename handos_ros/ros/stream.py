@@ -30,6 +30,9 @@ SILENCE = 3.0
 """Seconds without a picture after which that is worth a word."""
 _REPEAT = 30.0
 """Seconds before the same complaint is logged again."""
+_LATE, _MOST_LATE = 0.5, 5
+"""Seconds by which a picture may be older than the one before it and only be late, and how many in a row may
+be. More is a clock that was set back, or a bag that started over."""
 
 
 class CameraStream:
@@ -63,9 +66,10 @@ class CameraStream:
         self._tracker = Tracker()
         self._statistics = Statistics()
         self._latest_stamp = 0.0
+        self._late_in_a_row = self._old_in_a_row = 0
         self._complaints: dict[str, float] = {}
         self._assumed_because = ""
-        self._frame = ""
+        self._frames: set[str] = set()
         # Held while something is published, so that nothing follows once the stream is closed.
         self._lock = threading.Lock()
         self._session = 0
@@ -77,6 +81,7 @@ class CameraStream:
         self._complaints.clear()
         self._tracker.reset()
         self._latest_stamp = 0.0
+        self._late_in_a_row = self._old_in_a_row = 0
         self._open = True
         self._inputs.open()
 
@@ -123,14 +128,18 @@ class CameraStream:
         silence = self._inputs.silence(silent) if silent > SILENCE else ""
         if silence:
             self._complain("silence", silence)
+        unpublished = monotonic() - self._statistics.last_published
+        # A network that takes its time is not to make markers blink.
+        stalled = unpublished if unpublished > max(SILENCE, 2 * self._statistics.latency) else 0.0
+        if stalled:
             self._forget_markers()
         self._explain_assumed()
         if self._cameras.doubt:
             self._complain("distortion", f"{self._inputs.info_topic}: {self._cameras.doubt}")
-        return camera_status(name, self._statistics, silence)
+        return camera_status(name, self._statistics, silence, stalled)
 
     def _forget_markers(self) -> None:
-        """Hands that were seen before the camera stopped are not to be taken for hands that are there."""
+        """Hands of the last picture that could be used are not to be taken for hands that are there."""
         with self._lock:
             if self._open and self._outputs.marked:
                 self._outputs.clear()
@@ -149,13 +158,13 @@ class CameraStream:
                 f"the pictures on {self._inputs.image_topic} name no frame (frame_id is empty), so RViz and "
                 "tf can place no hand: set it in the camera's driver",
             )
-        elif header.frame_id != self._frame:
-            self._frame = header.frame_id
+        elif header.frame_id not in self._frames:
+            self._frames.add(header.frame_id)
             self._node.get_logger().info(
-                f"pictures on {self._inputs.image_topic} are in the frame {self._frame}: RViz shows markers "
-                "where its fixed frame is that one, or tf joins the two"
+                f"pictures on {self._inputs.image_topic} are in the frame {header.frame_id}: RViz shows "
+                "markers where its fixed frame is that one, or tf joins the two"
             )
-        if self._is_too_old(stamp, settings.max_age):
+        if self._is_too_old(stamp, settings.max_age) or self._is_late(stamp):
             return
         image = decode_image(message)
         height, width = image.shape[:2]
@@ -183,6 +192,7 @@ class CameraStream:
         statistics = self._statistics
         statistics.k_source, statistics.frame_id = hands.camera.source.name.lower(), header.frame_id
         statistics.count("published", hands=len(hands))
+        statistics.latency, self._old_in_a_row = sent - arrival.time, 0
         statistics.time(
             {
                 "wait": taken - arrival.time,
@@ -203,14 +213,32 @@ class CameraStream:
         if age <= max_age:
             return False
         self._statistics.count("too_old", age=age)
-        period = self._statistics.total
-        if period.too_old > 10 and not period.published:
+        self._old_in_a_row += 1
+        if self._old_in_a_row > 10:
             self._complain(
                 "age",
                 f"all pictures on {self._inputs.image_topic} are dropped: the latest is {age:.1f} s old, "
                 f"max_age is {max_age:g} s. Synchronise the machines' clocks; for a bag set use_sim_time and "
                 "play it with --clock, or set max_age to 0",
             )
+        return True
+
+    def _is_late(self, stamp: float) -> bool:
+        """Whether a later picture had its turn already, as where a driver guesses its stamps or two publish.
+
+        Tracks go on in order of time: what is late would break them for nothing.
+        """
+        back = self._latest_stamp - stamp
+        if not 0 < back <= _LATE or self._late_in_a_row >= _MOST_LATE:
+            self._late_in_a_row = 0
+            return False
+        self._late_in_a_row += 1
+        self._statistics.count("late")
+        self._complain(
+            "late",
+            f"a picture on {self._inputs.image_topic} is dropped: it is {back:.3f} s older than the one "
+            "before it. Do two publish there, or does the driver's clock waver?",
+        )
         return True
 
     def _tracked(self, hands: Hands, stamp: float, settings: Settings) -> Hands:

@@ -185,12 +185,19 @@ def test_parameters_are_refused_with_a_reason(rig):
         ({"cameras": ["a", "a"]}, "cameras"),
         ({"cameras": ["le ft"]}, "'le ft' is no namespace"),
         ({"image_transport": "theora"}, "raw or compressed"),
+        ({"use_sim_time": "maybe"}, "use_sim_time"),
     ],
 )
 def test_a_node_that_is_started_wrongly_says_so_and_ends(rig, arguments, reason):
     rig.start(wait=False, **arguments)
     assert rig.process.wait(10) == 1
     assert "handos: error:" in rig.log and reason in rig.log and "Traceback" not in rig.log
+
+
+def test_ros_arguments_that_there_are_not_are_named(rig):
+    rig.start(ros=("--foo",), wait=False)
+    assert rig.process.wait(10) == 1
+    assert "handos: error:" in rig.log and "--foo" in rig.log and "Traceback" not in rig.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["sigint", "sigterm"])
@@ -247,6 +254,33 @@ def test_missing_weights_are_an_error_line_and_no_end(rig):
     assert re.search(r"\[ERROR\].*cannot configure.*/nowhere/weights", text) and "Traceback" not in text
 
 
+@pytest.mark.parametrize("package", ["onnxruntime", "rosbags"])
+def test_a_package_that_colcon_does_not_bring_is_named(rig, tmp_path, package):
+    """The real pipeline, where pip was not called."""
+    import subprocess
+    import sys
+
+    from ros.rig import environment
+
+    (tmp_path / f"{package}.py").write_text(
+        f"raise ModuleNotFoundError('No module named ' + {package!r}, name={package!r})"
+    )
+    paths = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    node = subprocess.Popen(
+        [sys.executable, "-m", "handos_ros.ros.node"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**environment(), "PYTHONPATH": paths}, text=True,
+    )  # fmt: skip
+    said = ""
+    try:
+        while f"pip install '{package}'" not in said:
+            line = node.stdout.readline()
+            assert line, said
+            said += line
+    finally:
+        node.kill()
+    assert "internal error" not in said and "Traceback" not in said
+
+
 def test_the_topology_reaches_late_listeners(rig):
     rig.start("--full-mesh")
     message = None
@@ -277,6 +311,39 @@ def test_a_jump_back_in_time_starts_anew(rig):
     assert rig.spin_until(lambda: "time went back by 100" in rig.log or "time went back by 99" in rig.log, 5)
 
 
+def test_a_late_picture_breaks_no_track(rig):
+    rig.start(max_age=0.0)
+    got = rig.listen(HandArray, "/handos/hands")
+    diagnostics = rig.listen(DiagnosticArray, "/diagnostics")
+    images = rig.publisher(Image, "/image_raw")
+    rig.send(images, rig.image, got)
+    ids = {hand.id for hand in got[-1].hands}
+    for i in range(20):
+        images.publish(rig.image(offset=-0.1 if i % 5 == 4 else 0.0, frame=f"camera_{i % 2}"))
+        rig.spin(0.05)
+    assert {hand.id for message in got for hand in message.hands} == ids and len(ids) == 2
+    assert stamps(got) == sorted(stamps(got))
+    assert "older than the one before" in rig.log and "tracks start anew" not in rig.log
+    assert rig.log.count("are in the frame") == 3  # each of the frames once
+
+    def late():
+        pairs = (pair for status in diagnostics[-1].status for pair in status.values)
+        return any(pair.key == "dropped, late" and int(pair.value) > 2 for pair in pairs)
+
+    assert rig.spin_until(late, 5)
+
+
+def test_a_clock_that_is_set_back_a_little_is_followed(rig):
+    rig.start(max_age=0.0)
+    got = rig.listen(HandArray, "/handos/hands")
+    images = rig.publisher(Image, "/image_raw")
+    rig.send(images, lambda: rig.image(offset=5.0), got, more=3)
+    began = time.monotonic()
+    # Behind all that came before for 0.4 s, whatever the rate.
+    rig.send(images, lambda: rig.image(offset=4.6 - (time.monotonic() - began)), got)
+    assert rig.spin_until(lambda: "tracks start anew" in rig.log, 5)
+
+
 def test_old_pictures_are_dropped_unless_time_is_simulated(rig):
     rig.start("--hands", "1", max_age=0.3)
     got = rig.listen(HandArray, "/handos/hands")
@@ -302,6 +369,32 @@ def test_a_stream_of_old_pictures_only_is_explained(rig):
         rig.spin(0.03)
     assert rig.spin_until(lambda: "use_sim_time" in rig.log, 5)
     assert "/image_raw" in rig.log and "max_age" in rig.log
+
+
+def test_pictures_that_become_too_old_are_explained_and_shown_no_more(rig):
+    """A bag without --clock after the live camera, or a clock that is set."""
+    rig.start()
+    markers = rig.listen(MarkerArray, "/handos/markers")
+    diagnostics = rig.listen(DiagnosticArray, "/diagnostics")
+    images = rig.publisher(Image, "/image_raw")
+    rig.send(images, rig.image, markers)
+    for _ in every(0.1, 5.0):
+        images.publish(rig.image(offset=-3600.0))
+        rig.spin(0.01)
+    assert "use_sim_time" in rig.log and "no picture on" not in rig.log
+    assert markers[-1].markers[0].action == Marker.DELETEALL
+    assert any("all pictures dropped" in s.message for s in diagnostics[-1].status)
+
+
+def test_a_network_that_is_stuck_is_a_warning(rig):
+    rig.start("--delay", "30")
+    diagnostics = rig.listen(DiagnosticArray, "/diagnostics")
+    images = rig.publisher(Image, "/image_raw")
+    for _ in every(0.1, 5.0):
+        images.publish(rig.image())
+        rig.spin(0.01)
+    camera = diagnostics[-1].status[1]
+    assert camera.level == b"\x01" and "none came out" in camera.message
 
 
 def test_simulated_time(rig):
