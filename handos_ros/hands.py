@@ -66,7 +66,8 @@ class Camera:
         width, height: size in px of the picture that `k` belongs to.
         distortion: coefficients in OpenCV's order, empty for none.
         distortion_model: ROS's names: `plumb_bob` or `rational_polynomial` (either with 4, 5, 8, 12 or
-            14 coefficients: k1 k2 p1 p2 k3 ...) or `equidistant` (fisheye, k1 k2 k3 k4).
+            14 coefficients: k1 k2 p1 p2 k3 ...) or `equidistant` (fisheye, k1 k2 k3 k4, of which four zeros
+            are a lens too: r = f theta).
         source: where `k` came from.
 
     Raises:
@@ -102,7 +103,7 @@ class Camera:
             raise CameraError(f"the camera's picture size must be positive, got {self.width}x{self.height}")
         if not np.isfinite(distortion).all():
             raise DistortionError(f"the distortion holds a value that is not finite: {distortion.tolist()}")
-        if not distortion.any():
+        if not bends(distortion, self.distortion_model):
             distortion = np.zeros(0)
         elif self.distortion_model not in _DISTORTION_LENGTHS:
             raise DistortionError(
@@ -151,15 +152,17 @@ class Camera:
         try:
             width, height = int(data["image_width"]), int(data["image_height"])
             distortion = data.get("distortion_coefficients") or {}
+            coefficients = distortion.get("data", ())
+            model = data.get("distortion_model", data.get("camera_model", "plumb_bob"))
             # Pictures of a lens that bends nothing are rectified as they come.
-            if rectified and ("projection_matrix" in data or np.any(distortion.get("data", ()))):
+            if rectified and ("projection_matrix" in data or bends(coefficients, model)):
                 return cls(_rectified_k(data), width, height, source=KSource.PARAMETER)
             return cls(
                 k=data["camera_matrix"]["data"],
                 width=width,
                 height=height,
-                distortion=distortion.get("data", ()),
-                distortion_model=data.get("distortion_model", data.get("camera_model", "plumb_bob")),
+                distortion=coefficients,
+                distortion_model=model,
                 source=KSource.PARAMETER,
             )
         except (KeyError, TypeError, AttributeError) as error:
@@ -246,6 +249,16 @@ class Camera:
         pixels = np.asarray(out, np.float64).reshape(shape)
         pixels[..., 0] += self.k[0, 1] / self.k[1, 1] * (pixels[..., 1] - self.k[1, 2])
         return pixels
+
+
+def bends(distortion: ArrayLike, model: str) -> bool:
+    """Whether a lens with these coefficients shows straight lines bent, by ROS's name of its model.
+
+    Zeros do not, but of a fisheye: r = f (theta + k1 theta^3 + ...) is no pinhole's f tan theta without them.
+    """
+    return bool(np.any(distortion)) or (
+        model == "equidistant" and np.size(distortion) in _DISTORTION_LENGTHS[model]
+    )
 
 
 def _rectified_k(data: Mapping[str, Any]) -> NDArray[np.float64]:

@@ -94,8 +94,9 @@ def write_bag(
     storage: str = "mcap",
     compression: str = "none",
     parts: int = 1,
+    silent: dict[str, str] | None = None,
 ) -> Path:
-    """Write messages into a bag of so many files."""
+    """Write messages into a bag of so many files; `silent` are topics, and their types, without any."""
     messages = default_messages() if messages is None else messages
     size = -(-len(messages) // parts)
     for part in range(parts):
@@ -104,6 +105,8 @@ def write_bag(
         writer.set_compression(CompressionMode[compression.upper()], CompressionFormat.ZSTD)
         with writer:
             connections = {}
+            for topic, kind in (silent or {}).items():
+                writer.add_connection(topic, kind, typestore=STORE)
             for topic, stamp, message in messages[part * size : (part + 1) * size]:
                 kind = message.__msgtype__
                 if topic not in connections:

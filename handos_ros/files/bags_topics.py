@@ -9,7 +9,7 @@ from rosbags.serde import SerdeError
 
 from handos_ros.errors import DataError
 from handos_ros.files.bags_reading import BagReader, Message
-from handos_ros.files.image_messages import depth_encoding
+from handos_ros.files.image_messages import depth_encoding, is_rectified_by_name
 from handos_ros.files.rosmsg import typestore
 
 IMAGE, COMPRESSED, CAMERA_INFO = (
@@ -118,9 +118,11 @@ def cameras(images: Sequence[str], topics: Mapping[str, tuple[str, int | None]])
     result = []
     for image, base, space, name in zip(images, bases, namespaces, named, strict=True):
         info = f"{space}/camera_info"
-        has_info = topics.get(info, ("", 0))[0] == CAMERA_INFO
-        leaf = base.rpartition("/")[2]
-        result.append(CameraTopics(name.strip("/"), image, info if has_info else None, "rect" in leaf))
+        # A topic that was subscribed to is listed though nothing came; None is for nobody having counted.
+        kind, count = topics.get(info, ("", 0))
+        has_info = kind == CAMERA_INFO and count != 0
+        rectified = is_rectified_by_name(base)
+        result.append(CameraTopics(name.strip("/"), image, info if has_info else None, rectified))
     return result
 
 

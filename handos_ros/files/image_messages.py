@@ -6,6 +6,7 @@ and the bags see the same picture. cv_bridge is not needed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from handos_ros.errors import CameraError, DistortionError, PictureError
 from handos_ros.files.jpeg import is_cut_off_jpeg
-from handos_ros.hands import Camera, KSource
+from handos_ros.hands import Camera, KSource, bends
 
 
 class _Layout(NamedTuple):
@@ -101,6 +102,11 @@ def depth_encoding(msg: Any) -> str | None:
     return encoding if encoding in _DEPTH_ENCODINGS else None
 
 
+def is_rectified_by_name(topic: str) -> bool:
+    """Whether pictures on a topic are rectified, as image_proc names them: image_rect, image_rect_color."""
+    return re.search(r"(?:^|_)rect(?:ified)?(?:_|$)", topic.rpartition("/")[2]) is not None
+
+
 def camera_from_message(
     msg: Any, *, rectified: bool = False, doubt: Callable[[str], None] | None = None
 ) -> Camera:
@@ -123,7 +129,8 @@ def camera_from_message(
     k = np.array(msg.k, dtype=np.float64).reshape(-1)
     distortion = np.array(msg.d, dtype=np.float64).reshape(-1)
     # Pictures of a lens that bends nothing are rectified as they come.
-    rectified = rectified and (any(msg.p) or bool(distortion.any()))
+    model = msg.distortion_model or "plumb_bob"
+    rectified = rectified and (any(msg.p) or bends(distortion, model))
     if rectified and k.any() and not any(msg.p):
         raise CameraError(
             "camera_info has a P of zeros, which rectified pictures need, though its K is there"
@@ -147,7 +154,6 @@ def camera_from_message(
     k[1, 2] += 0.5 / bin_y - 0.5
     without = Camera(k, width // bin_x, height // bin_y, source=KSource.CAMERA_INFO)
     try:
-        model = msg.distortion_model or "plumb_bob"
         return replace(without, distortion=distortion, distortion_model=model)
     except DistortionError as error:
         if doubt is None:
@@ -200,19 +206,43 @@ def _decode_compressed(msg: Any) -> NDArray[np.uint8]:
         raise PictureError(f"compressed picture ({form or 'no format'}) holds no data")
     if is_cut_off_jpeg(data.data):
         raise PictureError(f"JPEG picture of {len(data)} bytes was cut off: its end is missing")
+    mosaic = _mosaic(form)
+    if mosaic is not None:
+        picture = _decoded(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION, form)
+        if picture.ndim == 2:
+            samples = picture if picture.itemsize == 1 else (picture >> 8).astype(np.uint8)
+            return np.asarray(cv2.cvtColor(samples, mosaic), np.uint8)
+    picture = _decoded(data, _DECODE_FLAGS, form)
+    # compressed_image_transport of old hands RGB to an encoder that takes BGR, and says so here.
+    swapped = ";" in form and form.lstrip().startswith("rgb") and "compressed bgr" not in form
+    if swapped == _DECODES_TO_RGB:
+        picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    return np.asarray(picture, np.uint8)
+
+
+def _decoded(data: NDArray[np.uint8], flags: int, form: str) -> NDArray[Any]:
     try:
-        picture = cv2.imdecode(data, _DECODE_FLAGS)
+        picture = cv2.imdecode(data, flags)
     except cv2.error as error:
         raise PictureError(f"compressed picture ({form or 'no format'}): {error.err}") from None
     if picture is None or not picture.size:
         raise PictureError(
             f"compressed picture ({form or 'no format'}, {len(data)} bytes) is damaged or of no known type"
         )
-    # compressed_image_transport of old hands RGB to an encoder that takes BGR, and says so here.
-    swapped = ";" in form and form.lstrip().startswith("rgb") and "compressed bgr" not in form
-    if swapped == _DECODES_TO_RGB:
-        picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-    return np.asarray(picture, np.uint8)
+    return picture
+
+
+def _mosaic(form: str) -> int | None:
+    """How to turn the picture to RGB if it is a Bayer mosaic that was compressed as it is, else None.
+
+    compressed_image_transport names the picture's encoding first and what it made of it last, which for such
+    is nothing or the same: `bayer_rggb8; jpeg compressed `, `bayer_rggb8; png compressed bayer_rggb8`.
+    """
+    encoding, _, codec = (part.strip() for part in form.partition(";"))
+    made = codec.rpartition("compressed")[2].strip()
+    if not encoding.startswith("bayer_") or encoding not in _LAYOUTS or "compressed" not in codec:
+        return None
+    return _LAYOUTS[encoding].conversion if made in ("", encoding) else None
 
 
 def _as_bytes(data: Any) -> NDArray[np.uint8]:

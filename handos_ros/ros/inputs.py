@@ -12,6 +12,8 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from handos_ros.files.image_messages import is_rectified_by_name
+
 
 @dataclass
 class Arrival:
@@ -32,6 +34,7 @@ class CameraInputs:
     Attributes:
         info: the latest camera_info, None before the first.
         image_topic, info_topic: the resolved names.
+        rectified_by_name: whether the pictures' topic is called as rectified ones are.
 
     Args:
         node: on which to subscribe.
@@ -46,6 +49,7 @@ class CameraInputs:
         # As in image_transport, a remap of image_raw takes the compressed topic along; that may have its own.
         base = node.resolve_topic_name(f"{prefix}image_raw")
         self.image_topic = node.resolve_topic_name(base if transport == "raw" else f"{base}/{transport}")
+        self.rectified_by_name = is_rectified_by_name(base)
         self.info_topic = node.resolve_topic_name(f"{prefix}camera_info")
         self._node, self._on_image = node, on_image
         self._type = Image if transport == "raw" else CompressedImage

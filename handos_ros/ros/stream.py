@@ -169,7 +169,7 @@ class CameraStream:
         image = decode_image(message)
         height, width = image.shape[:2]
         camera = self._cameras.camera(self._inputs.info, width, height, rectified=settings.rectified)
-        if camera is not None and camera.distortion.any() and "image_rect" in self._inputs.image_topic:
+        if camera is not None and camera.distortion.size and self._inputs.rectified_by_name:
             self._complain(
                 "rectified",
                 f"the pictures on {self._inputs.image_topic} are rectified by their name, and yet the lens's "

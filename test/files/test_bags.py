@@ -259,6 +259,14 @@ def test_no_camera_info_is_said(tmp_path: Path) -> None:
     assert of(contents(tmp_path / "out"), HANDS)[0][1].k_source == KSource.ASSUMED
 
 
+def test_a_camera_info_of_which_nothing_came_is_said(tmp_path: Path) -> None:
+    """rosbag2 lists what it subscribed to."""
+    messages = [message for message in default_messages(2) if message[0] != "/cam/camera_info"]
+    source = write_bag(tmp_path / "in", messages, silent={"/cam/camera_info": "sensor_msgs/msg/CameraInfo"})
+    report = run(source, tmp_path / "out")
+    assert "camera is assumed" in report.notes[0]
+
+
 def test_camera_info_without_k_is_named_and_the_work_done(tmp_path: Path) -> None:
     messages = [(topic, stamp, camera_info(stamp, 0) if "info" in topic else message)
                 for topic, stamp, message in default_messages(5)]  # fmt: skip

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from handos_ros.errors import CameraError, PictureError
-from handos_ros.files.image_messages import ENCODINGS, camera_from_message, decode_image, depth_encoding
+from handos_ros.files.image_messages import (
+    ENCODINGS,
+    camera_from_message,
+    decode_image,
+    depth_encoding,
+    is_rectified_by_name,
+)
 from handos_ros.hands import KSource
 
 WIDTH, HEIGHT = 32, 20
@@ -156,6 +162,25 @@ def test_the_rgb_order_of_old_image_transport() -> None:
     assert np.array_equal(decode_image(swapped), blocks())
 
 
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize("made", ["png compressed ", "png compressed {}", "jpeg compressed "])
+def test_a_mosaic_that_was_compressed_as_it_is(pattern: str, made: str, deep: bool) -> None:
+    encoding = f"bayer_{pattern}{16 if deep else 8}"
+    mosaic = packed(encoding, blocks())
+    if deep and "png" in made:
+        mosaic = mosaic.astype(np.uint16) << 8
+    # JPEG has eight bits, and takes them from each other unless it is told not to.
+    data = cv2.imencode(f".{made.split()[0]}", mosaic, [cv2.IMWRITE_JPEG_QUALITY, 100])[1]
+    picture = decode_image(SimpleNamespace(format=f"{encoding}; {made.format(encoding)}", data=data))
+    assert np.abs(inner(picture) - inner(blocks())).max() <= (12 if "jpeg" in made else 2)
+
+
+def test_a_mosaic_of_which_grey_was_made() -> None:
+    message = compressed(np.full((HEIGHT, WIDTH, 3), 90, np.uint8), "bayer_rggb8; jpeg compressed mono8")
+    assert np.abs(decode_image(message).astype(int) - 90).max() <= 2
+
+
 def test_grey_and_deep_pngs_are_pictures() -> None:
     grey = blocks()[..., 0]
     message = SimpleNamespace(format="png", data=cv2.imencode(".png", grey.astype(np.uint16) << 8)[1])
@@ -194,6 +219,21 @@ def test_depth_is_told_from_colour() -> None:
     assert depth_encoding(SimpleNamespace(format="bgr8; jpeg compressed bgr8")) is None
 
 
+@pytest.mark.parametrize(
+    ("topic", "rectified"),
+    [
+        ("/cam/image_rect", True),
+        ("/cam/image_rect_color", True),
+        ("/cam/left/image_rectified", True),
+        ("/rect/image_raw", False),
+        ("/cam/image_corrected", False),
+        ("/direct_image", False),
+    ],
+)
+def test_what_is_rectified_by_its_name(topic: str, rectified: bool) -> None:
+    assert is_rectified_by_name(topic) == rectified
+
+
 def info(**changes) -> SimpleNamespace:
     fields = dict(
         width=640, height=480, distortion_model="plumb_bob", d=[0.1, 0, 0, 0, 0],
@@ -215,6 +255,11 @@ def test_camera_info() -> None:
         camera_from_message(info(p=[0.0] * 12), rectified=True)
     straight = camera_from_message(info(p=[0.0] * 12, d=[0.0] * 5), rectified=True)
     assert straight.k[0, 0] == 500
+    # Of a fisheye without coefficients lines are bent all the same.
+    fisheye = info(p=[0.0] * 12, d=[0.0] * 4, distortion_model="equidistant")
+    assert len(camera_from_message(fisheye).distortion) == 4
+    with pytest.raises(CameraError, match="P of zeros"):
+        camera_from_message(fisheye, rectified=True)
 
 
 @pytest.mark.parametrize("model", ["plumb_bob", "rational_polynomial"])
