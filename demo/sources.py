@@ -52,8 +52,9 @@ def open_source(path: Path | None) -> Source:
         DataError: if there is nothing at `path` that can be played; the message names it.
     """
     if path is None:
-        frames = list(hands_clip())  # drawn before, so as not to disturb the node
-        return Source("the built-in clip", False, RATE, _timed(frames, RATE, CAMERA))
+        # Drawn before, so as not to disturb the node.
+        evenly = [(number / RATE, frame) for number, frame in enumerate(hands_clip())]
+        return Source("the built-in clip", False, RATE, _timed(evenly, CAMERA))
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; INPUT is a video or a ROS 2 bag")
     if path.is_dir() or path.name.endswith((".mcap", ".db3", ".zstd", ".bag")):
@@ -74,14 +75,14 @@ def _open_video(path: Path) -> Source:
             f"{path}: neither a video that OpenCV can read nor a ROS 2 bag (a folder, .mcap or .db3)"
         )
 
-    def frames() -> Iterator[NDArray[np.uint8]]:
+    def frames() -> Iterator[tuple[float, NDArray[np.uint8]]]:
         frame = first
         while frame is not None:
-            yield frame.image
+            yield frame.time, frame.image
             frame = video.read()
         video.close()
 
-    return Source(str(path), False, video.rate, _timed(frames(), video.rate, None))
+    return Source(str(path), False, video.rate, _timed(frames(), None))
 
 
 def _open_bag(path: Path) -> Source:
@@ -119,12 +120,12 @@ def _open_bag(path: Path) -> Source:
 
 
 def _timed(
-    frames: Iterable[NDArray[np.uint8]], rate: float, camera: Camera | None
+    frames: Iterable[tuple[float, NDArray[np.uint8]]], camera: Camera | None
 ) -> Iterator[tuple[float, str, Any]]:
-    for number, frame in enumerate(frames):
+    for time, frame in frames:
         if camera is not None:
-            yield number / rate, INFO, _info_message(camera)
-        yield number / rate, IMAGE, _image_message(frame)
+            yield time, INFO, _info_message(camera)
+        yield time, IMAGE, _image_message(frame)
 
 
 def _image_message(frame: NDArray[np.uint8]) -> Image:

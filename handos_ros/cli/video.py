@@ -1,7 +1,8 @@
 """Find the hands in a video file or before a camera.
 
-A file NAME.mp4 gives NAME_overlay.mp4, the same video with its hands drawn over it, and NAME.jsonl: for
-each frame one line of json as `handos image` writes it, with the frame's number and its time in seconds.
+A file NAME.mp4 gives NAME_overlay.mp4, the same video at its mean rate with its hands drawn over it, and
+NAME.jsonl: for each frame one line of json as `handos image` writes it, with the frame's number and its
+time in seconds.
 Hands keep their id from frame to frame.
 
   handos video clip.mp4 -o hands
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 _IN_FLIGHT = 6
 # A container's own count is an estimate in some formats.
 _TOLERANCE = 0.01
+_UNEVEN, _TOO_LATE = 0.1, 0.5
+"""Seconds: a frame that much later than its turn has the one before it held until then; one that much earlier
+is worth a word."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -259,7 +263,8 @@ class _Results:
         self._lines: IO[str] | None = None
         self._partial: Path | None = None
         self._video: VideoOutput | None = None
-        self._frames = 0
+        self._frames, self._behind = 0, 0.0
+        self._shown: NDArray[np.uint8] | None = None
 
     @contextmanager
     def opened(self) -> Iterator[_Results]:
@@ -278,9 +283,17 @@ class _Results:
                 self._lines.flush()
             if self._video is not None:
                 self._video.close()
+            if self._behind > _TOO_LATE and not self._live:
+                common.warn(
+                    f"{video}: the input's frames are not evenly spaced, so that some are shown up to "
+                    f"{self._behind:.1f} s late; {lines} has their times"
+                )
 
     def write(self, record: dict, overlay: NDArray[np.uint8] | None, time: float) -> None:
-        """Add a frame; a camera's is repeated, or left out, so that the video's clock stays true."""
+        """Add a frame. A camera's is held longer, or left out, so that the video's clock stays true.
+
+        A file's are all there, held longer where the next one is far.
+        """
         from handos_ros.files.atomic import naming
         from handos_ros.files.results import dump_json
         from handos_ros.files.videos import VideoOutput
@@ -294,7 +307,16 @@ class _Results:
         if self._video is None:
             height, width = overlay.shape[:2]
             self._video = VideoOutput(self._partial, self._rate, width, height, name=video)
-        due = int(time * self._video.rate) + 1 if self._live else self._frames + 1
-        while self._frames < due:
-            self._video.write(overlay)
-            self._frames += 1
+        ahead = time * self._video.rate - self._frames
+        self._behind = max(self._behind, -ahead / self._video.rate)
+        if self._live or ahead > _UNEVEN * self._video.rate:
+            for _ in range(int(ahead)):
+                self._add(overlay if self._shown is None else self._shown)
+        if not self._live or ahead >= 0:
+            self._add(overlay)
+
+    def _add(self, overlay: NDArray[np.uint8]) -> None:
+        assert self._video is not None
+        self._video.write(overlay)
+        self._shown = overlay
+        self._frames += 1

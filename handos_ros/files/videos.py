@@ -84,7 +84,7 @@ class VideoFile:
         if os.path.isdir(path):
             raise DataError(f"{path} is a folder; `handos image` takes folders of pictures")
         _check_name(path)
-        self._capture = cv2.VideoCapture(str(path))
+        self._capture = cv2.VideoCapture(_for_ffmpeg(path))
         if not self._capture.isOpened():
             raise DataError(f"{path}: no video that OpenCV reads, or one that was cut off before its end")
         told, count = _told(self._capture, cv2.CAP_PROP_FPS), _told(self._capture, cv2.CAP_PROP_FRAME_COUNT)
@@ -212,7 +212,7 @@ def _believed(rate: float | None) -> float | None:
 
 def _measured_rate(path: str | Path) -> float | None:
     """Frames per second by the stamps of the first ones, None where these tell nothing."""
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(_for_ffmpeg(path))
     stamps: list[float] = []
     while len(stamps) < _FRAMES_FOR_RATE and capture.grab():
         stamps.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
@@ -222,6 +222,11 @@ def _measured_rate(path: str | Path) -> float | None:
         return None
     rate = (len(stamps) - 1) / seconds
     return rate if rate <= _MOST_MEASURED else None
+
+
+def _for_ffmpeg(path: str | Path) -> str:
+    """The path in full: of 12:30.mp4 alone FFmpeg takes 12 for a protocol."""
+    return os.path.abspath(path)
 
 
 def _writable_rate(rate: float) -> float:
@@ -264,7 +269,8 @@ class VideoOutput:
         self._path, self._name = path, name
         self._written = 0
         self.rate = _writable_rate(rate)
-        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), self.rate, (width, height))
+        fourcc = cv2.VideoWriter.fourcc(*"mp4v")
+        self._writer = cv2.VideoWriter(_for_ffmpeg(path), fourcc, self.rate, (width, height))
         if not self._writer.isOpened():
             raise DataError(f"{name}: OpenCV cannot write a {width}x{height} mp4 video at {rate:g} frames/s")
 
@@ -286,7 +292,7 @@ class VideoOutput:
             DataError: if frames are missing.
         """
         self._writer.release()
-        capture = cv2.VideoCapture(str(self._path))
+        capture = cv2.VideoCapture(_for_ffmpeg(self._path))
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
         capture.release()
         # One more, where an interrupt came between a frame and its count.

@@ -23,7 +23,9 @@ RATE = 100.0
 
 
 class PlayedCamera:
-    """As cv2.VideoCapture: gives frame after frame at its rate; their grey value is their number."""
+    """As cv2.VideoCapture: gives frame after frame at its rate; their grey values rise by `step`."""
+
+    step = 1
 
     def __init__(self, number: int, frames: int = 150) -> None:
         self.left, self.frames, self.began = frames, frames, time.monotonic()
@@ -41,7 +43,7 @@ class PlayedCamera:
         self.left -= 1
         if self.left < 0 or self.released:
             return False, None
-        image = np.full((120, 160, 3), number, np.uint8)
+        image = np.full((120, 160, 3), self.step * number, np.uint8)
         return True, np.ascontiguousarray(draw_disc(image, (80, 60), 60)[..., ::-1])
 
     def release(self) -> None:
@@ -129,6 +131,52 @@ def test_the_clock_of_a_camera_s_video_is_true(
     assert frames.rate == pytest.approx(RATE)
     assert frames.count == pytest.approx(last * RATE + 1, abs=1.01)
     frames.close()
+
+
+class UnevenClip(PlayedCamera):
+    """As cv2.VideoCapture of a file with these stamps."""
+
+    step = 10
+    stamps = (*(i / 30 for i in range(11)), *(2 + i / 30 for i in range(11, 21)))
+
+    def __init__(self) -> None:
+        super().__init__(0, len(self.stamps))
+
+    def get(self, what: int) -> float:
+        number = self.frames - self.left
+        mean = (self.frames - 1) / self.stamps[-1]
+        return {
+            cv2.CAP_PROP_FPS: mean,
+            cv2.CAP_PROP_FRAME_COUNT: self.frames,
+            cv2.CAP_PROP_POS_MSEC: 1000 * self.stamps[number - 1],
+        }.get(what, 0.0)
+
+
+def test_what_is_unevenly_spaced_is_held_and_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A screen's recording: 11 frames at 30 frames/s, 2 s of nothing, ten more."""
+    (tmp_path / "clip.mp4").write_bytes(b"read by nobody")
+    real = cv2.VideoCapture
+
+    def open_(source: str) -> object:
+        return UnevenClip() if source.endswith("/clip.mp4") else real(source)
+
+    monkeypatch.setattr(videos.cv2, "VideoCapture", open_)
+    monkeypatch.setattr(common, "load_pipeline", lambda args: standin_pipeline())
+    assert main.main(["video", str(tmp_path / "clip.mp4"), "-o", str(tmp_path / "out")]) == 0
+    overlay = VideoFile(tmp_path / "out/clip_overlay.mp4")
+    shown: list[float] = []
+    while (frame := overlay.read()) is not None:
+        number = round(float(frame.image[:10, :10].mean()) / UnevenClip.step)
+        if number == len(shown):
+            shown.append(frame.time)
+    # No frame is lost, and what comes after the pause is not shown before it.
+    assert len(shown) == len(UnevenClip.stamps)
+    assert shown[11] == pytest.approx(UnevenClip.stamps[11], abs=1 / overlay.rate)
+    said = capsys.readouterr().err
+    assert "not evenly spaced" in said and "clip.jsonl has their times" in said
+    overlay.close()
 
 
 def test_a_camera_that_is_pulled_out_is_named(
@@ -221,6 +269,18 @@ def test_a_rate_that_not_even_stamps_tell_is_the_usual_one(tmp_path: Path) -> No
     file = VideoFile(mkv(tmp_path / "a.mkv", 1_000_000, gaps=0))
     assert (file.rate, file.rate_is_known) == (30, False)
     file.close()
+
+
+def test_a_name_that_looks_like_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg takes 2024-05-01T12 for a protocol."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("2024-05-01T12:30:05.mp4")
+    output = VideoOutput(path, 25.0, 64, 48, name=path)
+    output.write(np.zeros((48, 64, 3), np.uint8))
+    output.close()
+    video = VideoFile(path)
+    assert video.read() is not None
+    video.close()
 
 
 def test_a_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
