@@ -82,7 +82,8 @@ class StageConfig:
             beginning. Otherwise both learn.
         dense_weight: of the losses from places, where queries or decoder learn too.
         decoder: `none`, `2d` (all layers over joint queries alone, as HandOS's first stage) or `full`.
-        augmentation: how photographs are varied, where it differs from `Augmentation`'s own fields.
+        augmentation: how photographs are varied, where it differs from `Augmentation`'s own fields; its
+            colours under `photometric`, by `Photometric`'s.
         framed: rendered pictures are laid out around a hand as photographs are, by the same fields of
             `augmentation`, rather than as their cameras see it: small pictures show hands of which
             something can be told.

@@ -94,10 +94,8 @@ class Mixture(Dataset):
         self.mosaic = config.mosaic if stage.mosaic is None else stage.mosaic
         self.incomplete = config.incomplete if stage.incomplete is None else stage.incomplete
         self._queries_learn = stage.detector and not (stage.dense and stage.decoder == "none")
-        try:
-            self.augmentation = Augmentation(mirror=config.mirror, **stage.augmentation)
-        except TypeError as error:
-            raise DataError(f"stage {stage.name}: augmentation: {error}") from None
+        varied = {"mirror": config.mirror, **stage.augmentation}
+        self.augmentation = build_config(Augmentation, varied, f"stage {stage.name}: augmentation", DataError)
 
     @property
     def sources(self) -> list[Any]:

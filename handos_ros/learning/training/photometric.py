@@ -46,8 +46,9 @@ class Photometric:
         """A new (H, W, 3) uint8 RGB picture from one."""
         import cv2
 
-        image = cv2.transform(image, self._colour_matrix(rng))
-        image = cv2.LUT(image, self._table(rng))
+        grey = rng.random() < self.grey
+        image = cv2.transform(image, self._colour_matrix(rng, grey))
+        image = cv2.LUT(image, self._table(rng, grey))
         h, w = image.shape[:2]
         scale = max(h, w) / _BLURRED_AT
         if rng.random() < self.blur:
@@ -66,9 +67,9 @@ class Photometric:
             image = np.asarray(cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR))
         return image
 
-    def _colour_matrix(self, rng: np.random.Generator) -> NDArray[np.float32]:
+    def _colour_matrix(self, rng: np.random.Generator, grey: bool) -> NDArray[np.float32]:
         """(3, 3) on RGB: hue and saturation turn and stretch about the grey axis."""
-        saturation = 0.0 if rng.random() < self.grey else 1 + rng.uniform(-1, 1) * self.saturation
+        saturation = 0.0 if grey else 1 + rng.uniform(-1, 1) * self.saturation
         angle = rng.uniform(-self.hue, self.hue)
         luma = np.tile(np.array([0.299, 0.587, 0.114]), (3, 1))
         axis = np.ones(3) / math.sqrt(3)
@@ -77,12 +78,12 @@ class Photometric:
         turn += (1 - math.cos(angle)) * np.outer(axis, axis)
         return ((luma + saturation * (np.eye(3) - luma)) @ turn).astype(np.float32)
 
-    def _table(self, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """(256, 1, 3): exposure, contrast, gamma and white balance in one."""
+    def _table(self, rng: np.random.Generator, grey: bool) -> NDArray[np.uint8]:
+        """(256, 1, 3): exposure, contrast, gamma and white balance in one; a grey camera has no balance."""
         gain = math.exp(rng.uniform(-self.brightness, self.brightness))
         contrast = math.exp(rng.uniform(-self.contrast, self.contrast))
         gamma = math.exp(rng.uniform(-self.gamma, self.gamma))
-        channels = np.exp(rng.uniform(-self.white_balance, self.white_balance, 3))
+        channels = np.exp(rng.uniform(-self.white_balance, self.white_balance, 3) * (not grey))
         level = (np.arange(256) / 255)[:, None] ** gamma * gain * channels
         level = (level - 0.5) * contrast + 0.5
         return np.clip(level * 255 + 0.5, 0, 255).astype(np.uint8)[:, None]

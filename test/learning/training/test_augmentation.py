@@ -316,6 +316,14 @@ def test_colours_change_within_reason():
     )  # and stay pictures
 
 
+def test_grey_is_grey_as_an_infrared_camera_s_pictures_are():
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    grey = replace(Photometric(), grey=1.0, noise=0.0, jpeg=0.0)
+    for seed in range(20):
+        made = grey(picture, np.random.default_rng(seed)).astype(int)
+        assert np.ptp(made, axis=-1).max() <= 1
+
+
 @pytest.mark.parametrize("size", [(64, 48), (1500, 1100)])
 def test_noise_is_as_strong_in_pictures_of_any_size(size):
     noisy = Photometric(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, noise=1.0, jpeg=0)

@@ -200,6 +200,32 @@ def test_rendered_hands_stand_beside_photographs(tmp_path):
     assert any(mixture[step].has_vertices.any() for step in range(4))
 
 
+@pytest.mark.parametrize(
+    ("augmentation", "said"),
+    [
+        ({"zooms": [1, 2]}, "stage 2d: augmentation: unknown key zooms"),
+        ({"tilt": "much"}, "stage 2d: augmentation: tilt must be of type float, got 'much'"),
+        ({"photometric": {"grey": [1]}}, r"augmentation: photometric.grey must be of type float, got \[1\]"),
+    ],
+)
+def test_what_no_augmentation_has_is_named(tmp_path, augmentation, said):
+    annotations = write_photographs(tmp_path / "photographs")
+    config = tiny_run(tmp_path, sources=[{"kind": "coco", "share": 1.0, "annotations": str(annotations)}])
+    stage = replace(config.stages[1], name="2d", augmentation=augmentation)
+    with pytest.raises(DataError, match=said):
+        Mixture(replace(config, stages=(stage,)), stage)
+
+
+def test_a_stage_may_vary_colours_otherwise(tmp_path):
+    annotations = write_photographs(tmp_path / "photographs")
+    config = tiny_run(tmp_path, sources=[{"kind": "coco", "share": 1.0, "annotations": str(annotations)}])
+    stage = replace(config.stages[1], augmentation={"photometric": {"grey": 1.0, "noise": 0.0, "jpeg": 0.0}})
+    mixture = Mixture(replace(config, stages=(stage,)), stage)
+    assert mixture.augmentation.photometric.blur > 0
+    pictures = mixture[0].images.int()
+    assert int((pictures.amax(1) - pictures.amin(1)).max()) <= 1
+
+
 def test_rendered_hands_are_framed_as_photographs_are(tmp_path):
     augmentation = {"around_hand": 1.0, "hand_size": [0.7, 0.8], "shift": 0.0}
     config = tiny_run(tmp_path, sources=[{"kind": "synthesis", "share": 1.0}])
