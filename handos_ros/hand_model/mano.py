@@ -134,7 +134,8 @@ def read_mano(path: str | Path) -> dict[str, Any]:
                 data = dict(archive)
         except OSError as error:
             raise ModelError(f"{path}: cannot read the file: {error.strerror or error}") from None
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+            # The last two of a single array under that name.
             raise ModelError(f"{path}: not an npz of plain arrays ({error})") from None
     else:
         data = load_arrays(path)

@@ -207,7 +207,7 @@ def _npz_names(path: Path) -> set[str]:
             return set(data.files)
     except OSError as error:
         raise ModelError(f"{path}: cannot read the hand model: {error.strerror or error}") from None
-    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError):
+    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError):  # the last two of one array
         raise ModelError(f"{path}: not an npz file, or a damaged one") from None
 
 

@@ -27,9 +27,9 @@ def camera_status(name: str, statistics: Statistics, silence: str, stalled: floa
         "frame": statistics.frame_id,
         "received": str(total.received),
         "published": str(total.published),
+        "older than the one before": str(total.late),
         "skipped for a newer picture": str(total.replaced),
         "dropped, too old": str(total.too_old),
-        "dropped, late": str(total.late),
         "dropped, bad": str(total.bad),
         "latest bad picture": total.reason or "none",
     }

@@ -21,7 +21,7 @@ class Period:
         published: pictures whose hands went out.
         replaced: pictures that gave way to a newer one before their turn came.
         too_old: pictures dropped for their age.
-        late: pictures dropped since a later one had its turn before them.
+        late: pictures older than the one before them.
         bad: pictures that could not be used.
         hands: in the latest picture.
         age: seconds, of the latest picture dropped for its age.

@@ -24,15 +24,12 @@ from handos_ros.ros.outputs import CameraOutputs
 from handos_ros.ros.parameters import Settings
 from handos_ros.ros.statistics import Statistics
 from handos_ros.ros.worker import Mailbox
-from handos_ros.video.tracker import Tracker
+from handos_ros.video.tracker import LATE, Tracker
 
 SILENCE = 3.0
 """Seconds without a picture after which that is worth a word."""
 _REPEAT = 30.0
 """Seconds before the same complaint is logged again."""
-_LATE, _MOST_LATE = 0.5, 5
-"""Seconds by which a picture may be older than the one before it and only be late, and how many in a row may
-be. More is a clock that was set back, or a bag that started over."""
 
 
 class CameraStream:
@@ -66,7 +63,7 @@ class CameraStream:
         self._tracker = Tracker()
         self._statistics = Statistics()
         self._latest_stamp = 0.0
-        self._late_in_a_row = self._old_in_a_row = 0
+        self._old_in_a_row = 0
         self._complaints: dict[str, float] = {}
         self._assumed_because = ""
         self._frames: set[str] = set()
@@ -81,7 +78,7 @@ class CameraStream:
         self._complaints.clear()
         self._tracker.reset()
         self._latest_stamp = 0.0
-        self._late_in_a_row = self._old_in_a_row = 0
+        self._old_in_a_row = 0
         self._open = True
         self._inputs.open()
 
@@ -164,7 +161,7 @@ class CameraStream:
                 f"pictures on {self._inputs.image_topic} are in the frame {header.frame_id}: RViz shows "
                 "markers where its fixed frame is that one, or tf joins the two"
             )
-        if self._is_too_old(stamp, settings.max_age) or self._is_late(stamp):
+        if self._is_too_old(stamp, settings.max_age):
             return
         image = decode_image(message)
         height, width = image.shape[:2]
@@ -223,24 +220,6 @@ class CameraStream:
             )
         return True
 
-    def _is_late(self, stamp: float) -> bool:
-        """Whether a later picture had its turn already, as where a driver guesses its stamps or two publish.
-
-        Tracks go on in order of time: what is late would break them for nothing.
-        """
-        back = self._latest_stamp - stamp
-        if not 0 < back <= _LATE or self._late_in_a_row >= _MOST_LATE:
-            self._late_in_a_row = 0
-            return False
-        self._late_in_a_row += 1
-        self._statistics.count("late")
-        self._complain(
-            "late",
-            f"a picture on {self._inputs.image_topic} is dropped: it is {back:.3f} s older than the one "
-            "before it. Do two publish there, or does the driver's clock waver?",
-        )
-        return True
-
     def _tracked(self, hands: Hands, stamp: float, settings: Settings) -> Hands:
         if not settings.tracking:
             self._tracker.reset()
@@ -249,14 +228,22 @@ class CameraStream:
         return self._tracker(hands, stamp)
 
     def _notice_jump(self, stamp: float) -> None:
-        """A bag that starts over, a simulation that is reset: what is shown and tracked is of the past."""
-        back = self._latest_stamp - stamp
-        if back > 0:
-            self._complain(
-                "jump", f"time went back by {back:.3f} s on {self._inputs.image_topic}: tracks start anew"
-            )
+        """A bag that starts over, a simulation that is reset: what is shown and tracked is of the past.
+
+        What is only late the tracker takes care of.
+        """
+        back, topic = self._latest_stamp - stamp, self._inputs.image_topic
+        if back > LATE:
+            self._complain("jump", f"time went back by {back:.3f} s on {topic}: tracks start anew")
             self._tracker.reset()
             self._outputs.clear()
+        elif back > 0:
+            self._statistics.count("late")
+            self._complain(
+                "late",
+                f"a picture on {topic} is {back:.3f} s older than the one before it: do two publish there, "
+                "or does the driver's clock waver?",
+            )
         self._latest_stamp = stamp
 
     def _bad(self, reason: str, details: str = "") -> None:

@@ -30,12 +30,28 @@ _MISSABLE, _PATIENCE = 1.5, 1.5
 """Where pictures come slowly a track is kept from each to the next, but not over one that misses it: for so
 many times what has passed since the picture before. And for no more than so many seconds, after which a hand
 at the same place may be anyone's."""
+_VELOCITY_WEIGHT, _VELOCITY_MEMORY = 0.6, 0.022
+"""Most that the latest two pictures say of a track's speed, and the time constant (seconds) of its mean where
+these are closer than usual: a stamp that is late tells of a speed many times too high."""
+_SHORTEST_STEP = 0.02
+"""Seconds; a track's first two pictures are taken to be at least so far apart, for want of others."""
+
+LATE = 0.5
+"""Seconds by which a picture may be older than the one before it and only be late: a driver that guesses its
+stamps, or two that publish. More is a clock that was set back or a bag that started over."""
+_MOST_LATE = 5
+"""Late pictures in a row that are not yet taken for that."""
 
 # Handedness.
 _SIDE_MEMORY = 0.5
 """Seconds; time constant of the mean over which the side is decided."""
 _SIDE_MARGIN = 0.1
 """How clearly, on a scale of -1 to 1, the mean must speak for the other side before a hand changes it."""
+_SIDE_PATIENCE = 1.0
+"""Seconds without a single picture of a hand's side after which it need not speak clearly."""
+
+_SAME_LENS = 0.01
+"""Share by which intrinsics may differ and be the same: autofocus moves them from picture to picture."""
 
 # Smoothing. Cutoffs of a hand at rest, from 5 Hz (smoothing just above 0) to 0.2 Hz (1). What speed adds to
 # them, told below for 0.5, changes with them: noise looks like speed too, and is to weigh less where calm is
@@ -75,7 +91,7 @@ class Tracker:
     vertices, each point by its own speed, and on the difference between `joints_2d` and the projection of
     `joints_3d`: so the smoothed 3D joints still project onto the smoothed 2D ones. A 2D joint whose 3D joint
     is next to the camera or outside what the lens sees stays where it was found. Boxes and scores are left as
-    they are. Stamps may be uneven.
+    they are. Stamps may be uneven, and a single one older than the one before.
 
     Attributes:
         smoothing: 0 (off) to 1 (strong); may change at any time.
@@ -97,7 +113,7 @@ class Tracker:
     def reset(self) -> None:
         """Forget all tracks. Ids are not given again."""
         self._tracks = _Tracks.none(0)
-        self._stamp = -np.inf
+        self._stamp, self._late = -np.inf, 0
         self._lens = np.zeros(11)
 
     def __call__(self, hands: Hands, stamp: float) -> Hands:
@@ -105,7 +121,8 @@ class Tracker:
 
         Args:
             hands: as the pipeline gave them; left as they are.
-            stamp: seconds, of any clock. One that lies before the last one resets the tracker.
+            stamp: seconds, of any clock. One that lies more than `LATE` before the last one, or one of many
+                in a row that do, resets the tracker.
 
         Returns:
             The same hands in the same order with ids and smoothed, less those that were not yet seen in
@@ -116,8 +133,7 @@ class Tracker:
         """
         if not np.isfinite(stamp):
             raise ValueError(f"the stamp must be finite, got {stamp}")
-        if stamp < self._stamp:
-            self.reset()
+        stamp = self._in_order(stamp)
         max_age = max(self.max_age, min(_PATIENCE, _MISSABLE * (stamp - self._stamp)))
         self._stamp = stamp
         self._prepare(hands, stamp, max_age)
@@ -143,6 +159,7 @@ class Tracker:
         return {
             **arrays,
             "stamp": np.array(self._stamp),
+            "late": np.array(self._late),
             "next_id": np.array(self._next_id),
             "lens": self._lens.copy(),
         }
@@ -150,8 +167,21 @@ class Tracker:
     def restore(self, state: Mapping[str, NDArray]) -> None:
         """Go on where the tracker that gave this `state` stopped."""
         self._tracks = _Tracks(**{f.name: np.array(state[f.name]) for f in fields(_Tracks)})
-        self._stamp, self._next_id = float(state["stamp"]), int(state["next_id"])
+        self._stamp, self._late = float(state["stamp"]), int(state["late"])
+        self._next_id = int(state["next_id"])
         self._lens = np.array(state["lens"])
+
+    def _in_order(self, stamp: float) -> float:
+        """The stamp, of a late picture that of the one before; starts anew where time went back."""
+        back = self._stamp - stamp
+        if back <= 0:
+            self._late = 0
+            return stamp
+        self._late += 1
+        if back <= LATE and self._late <= _MOST_LATE:
+            return self._stamp
+        self.reset()
+        return stamp
 
     def _prepare(self, hands: Hands, stamp: float, max_age: float) -> None:
         """Forget what is too old and what another camera or mesh makes useless."""
@@ -161,7 +191,7 @@ class Tracker:
             if not young.all():
                 self._tracks = tracks = tracks.select(young)
         lens = _lens(hands.camera)
-        if not np.array_equal(lens, self._lens):
+        if not np.allclose(lens, self._lens, rtol=_SAME_LENS, atol=0):
             if np.array_equal(lens[9:], self._lens[9:]):
                 # New intrinsics move hands in space, not in the picture: they stay who they are.
                 tracks.root[...] = tracks.offset[...] = np.nan
@@ -211,10 +241,15 @@ class Tracker:
         new = old.hits == 0
         dt = np.where(new, 1.0, dt)
         centre = hands.joints_2d.mean(1, dtype=np.float64)
-        speed = np.where(new[:, None], 0, centre - old.joints.mean(1)) / dt[:, None]
-        known = np.where((old.hits > 1)[:, None], 0.4 * old.velocity + 0.6 * speed, speed)
+        travel = np.where(new[:, None], 0, centre - old.joints.mean(1))
+        weight = np.minimum(_VELOCITY_WEIGHT, dt / (dt + _VELOCITY_MEMORY))[:, None]
+        known = np.where(
+            (old.hits > 1)[:, None],
+            (1 - weight) * old.velocity + weight * travel / dt[:, None],
+            travel / np.maximum(dt, _SHORTEST_STEP)[:, None],
+        )
 
-        side, vote = self._vote(old, hands, dt)
+        side, vote = self._vote(old, hands, dt, stamp)
         turned = side != old.side
         # A mesh of the wrong side is no news of the hand's shape, if there is a shape to show instead.
         wrong = (hands.handedness != side) & ~turned & ~np.isnan(old.shape[:, 0, 0])
@@ -264,6 +299,7 @@ class Tracker:
             joints_2d = np.where(there[..., None], moved, hands.joints_2d).astype(np.float32)
         tracks = _Tracks(
             ids=old.ids, hits=old.hits + 1, seen=np.full(len(hands), stamp), side=side, vote=vote,
+            side_seen=np.where(hands.handedness == side, stamp, old.side_seen),
             joints=hands.joints_2d.astype(np.float64), velocity=known, size=size, depth=np.log(depth),
             root=np.concatenate([across, away], 1), root_rate=np.concatenate([across_rate, away_rate], 1),
             shape=shape, shape_rate=shape_rate, mesh=mesh, mesh_rate=mesh_rate,
@@ -281,14 +317,17 @@ class Tracker:
         return tracks, seen
 
     @staticmethod
-    def _vote(old: _Tracks, hands: Hands, dt: NDArray) -> tuple[NDArray[np.uint8], NDArray]:
+    def _vote(old: _Tracks, hands: Hands, dt: NDArray, stamp: float) -> tuple[NDArray[np.uint8], NDArray]:
         """Side of each track, and the mean that it rests on: -1 surely left, 1 surely right."""
         # The plain mean of the first pictures, so that the very first one does not weigh for ever.
         weight = np.maximum(1 / (old.hits + 1), 1 - np.exp(-dt / _SIDE_MEMORY))
         vote = old.vote + weight * (_votes(hands) - old.vote)
         side = np.where(old.hits == 0, hands.handedness, old.side)
         against = np.where(side == RIGHT, -vote, vote)
-        return np.where(against > _SIDE_MARGIN, 1 - side, side).astype(np.uint8), vote
+        # Or a network that is unsure and never sees the track's side again would leave its shape for ever.
+        gone = (old.hits > 0) & (hands.handedness != side) & (stamp - old.side_seen > _SIDE_PATIENCE)
+        turns = (against > _SIDE_MARGIN) | (gone & (against > 0))
+        return np.where(turns, 1 - side, side).astype(np.uint8), vote
 
 
 @dataclass
@@ -300,6 +339,7 @@ class _Tracks:
     seen: NDArray  # stamp of the last picture that showed it
     side: NDArray
     vote: NDArray
+    side_seen: NDArray  # stamp of the last picture that showed its side
     joints: NDArray  # (T, 21, 2) px, as last measured
     velocity: NDArray  # (T, 2) px/s
     size: NDArray  # px
@@ -319,8 +359,9 @@ class _Tracks:
         f, points = np.float32, (0, NUM_JOINTS)
         return cls(
             ids=np.zeros(0, np.int64), hits=np.zeros(0, np.int64), seen=np.zeros(0),
-            side=np.zeros(0, np.uint8), vote=np.zeros(0), joints=np.zeros((*points, 2)),
-            velocity=np.zeros((0, 2)), size=np.zeros(0), depth=np.zeros(0), root=np.zeros((0, 3)),
+            side=np.zeros(0, np.uint8), vote=np.zeros(0), side_seen=np.zeros(0),
+            joints=np.zeros((*points, 2)), velocity=np.zeros((0, 2)), size=np.zeros(0), depth=np.zeros(0),
+            root=np.zeros((0, 3)),
             root_rate=np.zeros((0, 3)), shape=np.zeros((*points, 3), f), shape_rate=np.zeros((*points, 3), f),
             mesh=np.zeros((0, num_vertices, 3), f), mesh_rate=np.zeros((0, num_vertices, 3), f),
             offset=np.zeros((*points, 2)), offset_rate=np.zeros((*points, 2)),

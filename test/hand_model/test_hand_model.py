@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from handos_ros.errors import ModelError
+from handos_ros.hand_model.mano import read_mano
 from handos_ros.hand_model.model import DEFAULT_FILE, HandModel, load_hand_model, signed_volumes
 from handos_ros.hand_model.poses import random_rotations
 from handos_ros.hand_model.posing import anatomical_rotations, pose, pose_bones, shaped
@@ -258,6 +259,14 @@ def test_damaged_npz_is_named(tmp_path):
     (tmp_path / "bad.npz").write_bytes(data)
     with pytest.raises(ModelError, match=r"bad\.npz"):
         load_hand_model(tmp_path / "bad.npz")
+
+
+@pytest.mark.parametrize("read", [load_hand_model, read_mano])
+def test_a_single_array_by_the_name_of_an_archive_is_named(tmp_path, read):
+    with (tmp_path / "one.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ModelError, match=r"one\.npz: not an npz"):
+        read(tmp_path / "one.npz")
 
 
 @pytest.mark.slow

@@ -322,26 +322,14 @@ def test_a_late_picture_breaks_no_track(rig):
         images.publish(rig.image(offset=-0.1 if i % 5 == 4 else 0.0, frame=f"camera_{i % 2}"))
         rig.spin(0.05)
     assert {hand.id for message in got for hand in message.hands} == ids and len(ids) == 2
-    assert stamps(got) == sorted(stamps(got))
     assert "older than the one before" in rig.log and "tracks start anew" not in rig.log
     assert rig.log.count("are in the frame") == 3  # each of the frames once
 
     def late():
         pairs = (pair for status in diagnostics[-1].status for pair in status.values)
-        return any(pair.key == "dropped, late" and int(pair.value) > 2 for pair in pairs)
+        return any(pair.key == "older than the one before" and int(pair.value) > 2 for pair in pairs)
 
     assert rig.spin_until(late, 5)
-
-
-def test_a_clock_that_is_set_back_a_little_is_followed(rig):
-    rig.start(max_age=0.0)
-    got = rig.listen(HandArray, "/handos/hands")
-    images = rig.publisher(Image, "/image_raw")
-    rig.send(images, lambda: rig.image(offset=5.0), got, more=3)
-    began = time.monotonic()
-    # Behind all that came before for 0.4 s, whatever the rate.
-    rig.send(images, lambda: rig.image(offset=4.6 - (time.monotonic() - began)), got)
-    assert rig.spin_until(lambda: "tracks start anew" in rig.log, 5)
 
 
 def test_old_pictures_are_dropped_unless_time_is_simulated(rig):

@@ -233,12 +233,42 @@ def test_hands_that_lie_on_each_other_are_told_apart(apart):
         assert tracker(hands, i / FPS).ids.tolist() == [0, 1], f"picture {i}"
 
 
-@pytest.mark.parametrize("back", [0.01, 0.3, 50.0])
-def test_time_that_jumps_back_by_however_little_starts_anew(back):
+@pytest.mark.parametrize("back", [0.6, 50.0])
+def test_time_that_jumps_back_starts_anew(back):
     tracker = Tracker()
     tracker(hands_at([HERE], [1]), 100.0)
     assert tracker(hands_at([HERE], [1]), 100.0 - back).ids.tolist() == [1]
     assert tracker(hands_at([HERE], [1]), 100.0 - back + 0.03).ids.tolist() == [1]
+
+
+@pytest.mark.parametrize("back", [0.01, 0.3])
+def test_a_late_picture_breaks_no_track(back):
+    """A driver that guesses its stamps: every fifth is of a moment before the one before it."""
+    tracker = Tracker()
+    for i in range(40):
+        place = np.add(HERE, (0.3 * i / FPS, 0, 0))
+        seen = tracker(hands_at([place], [1]), i / FPS - (back + 1 / FPS if i % 5 == 4 else 0))
+        assert seen.ids.tolist() == [0], f"picture {i}"
+        assert np.linalg.norm(seen.root_translation[0] - place) < 0.02
+
+
+def test_a_clock_that_is_set_back_a_little_starts_anew():
+    tracker = Tracker()
+    tracker(hands_at([HERE], [1]), 100.0)
+    ids = [tracker(hands_at([HERE], [1]), 99.7 + i / FPS).ids.item() for i in range(9)]
+    assert ids == [0] * 5 + [1] * 4
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.001, 0.004, 0.01])
+@pytest.mark.parametrize("speed", [0.5, 1.0, 1.5])
+def test_two_stamps_that_are_too_close_break_no_track(speed, gap):
+    """A picture that is stamped on a late arrival, just before the next."""
+    tracker = Tracker()
+    for i in range(14):
+        x = -0.25 + speed * i / FPS
+        hands = hands_at([(x, 0.1, 0.6), (x + 0.18, 0.1, 0.6)], [0, 1])
+        seen = tracker(hands, i / FPS + (1 / FPS - gap if i == 5 else 0))
+        assert seen.ids.tolist() == [0, 1] and seen.handedness.tolist() == [0, 1], f"picture {i}"
 
 
 def test_time_that_jumps_back_starts_anew_with_new_ids():
@@ -264,6 +294,20 @@ def test_new_intrinsics_keep_ids_and_take_the_new_place_at_once():
     seen = tracker(hands_at([moved], [1], camera=longer), 0.03)
     assert seen.ids.tolist() == [0]
     np.testing.assert_allclose(seen.root_translation[0], moved, atol=1e-5)
+
+
+def test_intrinsics_that_waver_leave_hands_as_calm_as_constant_ones():
+    """Autofocus, stabilised lenses."""
+
+    def shake(wander):
+        tracker, rng, depths = Tracker(), np.random.default_rng(0), []
+        for i in range(90):
+            camera = Camera(CAMERA.k * [[1 + wander * i, 1, 1], [1, 1 + wander * i, 1], [1, 1, 1]], 640, 480)
+            seen = tracker(hands_at([HERE], [1], depth_noise=0.02, rng=rng, camera=camera), i / FPS)
+            depths.append(seen.root_translation[0, 2])
+        return np.abs(np.diff(depths)).mean()
+
+    assert shake(2e-5) < 1.2 * shake(0.0) < 0.005
 
 
 def test_no_hands():
@@ -319,6 +363,20 @@ def test_a_side_that_stays_is_believed_and_never_contradicts_the_mesh(smoothing)
         np.testing.assert_allclose(seen.vertices, hands_at([HERE], sides[-1:]).vertices, atol=1e-5)
     changes = np.flatnonzero(np.diff(sides))
     assert sides[29] == 1 and len(changes) == 1 and 5 <= changes[0] - 29 <= 18
+
+
+@pytest.mark.parametrize("score", [0.51, 0.54, 0.6])
+def test_a_side_that_stays_is_believed_in_the_end_however_unsure(score):
+    """Else the shape of the last picture of the old side would be shown for ever."""
+    tracker = Tracker()
+    for i in range(30):
+        tracker(hands_at([HERE], [1]), i / FPS)
+    for i in range(150):
+        bend = 0.6 * i / 150
+        unsure = replace(hands_at([HERE], [0], bend=bend), handedness_scores=np.float32([score]))
+        seen = tracker(unsure, (30 + i) / FPS)
+    assert seen.handedness.tolist() == [0]
+    np.testing.assert_allclose(seen.vertices, unsure.vertices, atol=0.01)
 
 
 def test_a_wrong_first_picture_is_soon_mended():
