@@ -6,15 +6,6 @@ exception is a bug and keeps its traceback.
 
 from __future__ import annotations
 
-# What to install, by the module whose absence shows it. onnxruntime and rosbags come along, but not with a
-# colcon build.
-_PACKAGES = {
-    "torch": "handos_ros[torch]", "transformers": "handos_ros[torch]", "safetensors": "handos_ros[torch]",
-    "onnx": "handos_ros[train]", "onnxscript": "handos_ros[train]", "scipy": "handos_ros[train]",
-    "pandas": "handos_ros[table]", "pyarrow": "handos_ros[table]",
-    "onnxruntime": "onnxruntime", "rosbags": "rosbags",
-}  # fmt: skip
-
 
 class HandosError(Exception):
     """Base of every error that a user, not a programmer, can mend."""
@@ -38,11 +29,3 @@ class ModelError(HandosError):
 
 class DataError(HandosError):
     """A bag, video, annotation or checkpoint file that cannot be read or written."""
-
-
-def missing_package(error: ModuleNotFoundError) -> str | None:
-    """The package that `error` is about and how to install it; None for a module that no install brings."""
-    missing = (error.name or "").split(".")[0]
-    if missing not in _PACKAGES:
-        return None
-    return f"{missing}, which is not installed; install it with: pip install '{_PACKAGES[missing]}'"

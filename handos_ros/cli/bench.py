@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from handos_ros.cli import common, values
 from handos_ros.errors import ModelError
+from handos_ros.extras import how_to_install
 from handos_ros.files.atomic import whole
 
 if TYPE_CHECKING:
@@ -163,9 +164,7 @@ def _hand_model(args: argparse.Namespace, config: HandosConfig, notes: list[str]
 def _costs(args: argparse.Namespace, pipeline: Pipeline, network: Any, notes: list[str]) -> dict[str, Cost]:
     """Parameters and operations of each part; empty, with a note, where they cannot be counted."""
     if find_spec("torch") is None or find_spec("transformers") is None:
-        notes.append(
-            "parameters and FLOPs are counted where torch is installed: pip install 'handos_ros[torch]'"
-        )
+        notes.append(f"parameters and FLOPs are counted where torch is installed: {how_to_install('torch')}")
         return {}
     from handos_ros.inference.letterbox import Letterbox
     from handos_ros.network.config import load_config

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from handos_ros import __version__
 from handos_ros.cli import common
 from handos_ros.errors import HandosError
+from handos_ros.extras import how_to_install
 
 if TYPE_CHECKING:
     from handos_ros.inference.pipeline import Pipeline
@@ -39,13 +40,14 @@ _REQUIRED = {
 """Modules that `handos image` and `video` need, and the PyPI packages that bring each."""
 
 _OPTIONAL = {
-    "rosbags": ("rosbags", "for `handos bag`, and for the node's markers"),
-    "pandas": ("'handos_ros[table]'", "to read tables of hands"),
-    "pyarrow": ("'handos_ros[table]'", "for `handos bag --table` to parquet"),
-    "torch": ("'handos_ros[torch]'", "to use a GPU, and to train"),
-    "transformers": ("'handos_ros[torch]'", "to use a GPU, and to train"),
+    "rosbags": ("", "for `handos bag`, and for the node"),
+    "pandas": ("table", "to read tables of hands"),
+    "pyarrow": ("table", "for `handos bag --table` to parquet"),
+    "torch": ("torch", "to use a GPU"),
+    "transformers": ("torch", "to use a GPU"),
+    "tensorboard": ("train", "to train"),
 }
-"""Packages that some commands need, what brings each, and what for."""
+"""Packages that some commands need, the extra that brings each (empty: it comes by itself), and what for."""
 
 _PROBE_SECONDS = 60
 
@@ -118,12 +120,13 @@ def _packages() -> Iterator[Finding]:
             yield Finding(Grade.MISSING, what, advice)
         else:
             yield Finding(Grade.GOOD, what)
-    for package, (source, use) in _OPTIONAL.items():
+    for package, (extra, use) in _OPTIONAL.items():
         version = _version(package)
         if version:
             yield Finding(Grade.GOOD, f"{package} {version}")
         else:
-            yield Finding(Grade.MISSING, f"{package} is not installed, {use}", f"pip install {source}")
+            command = how_to_install(extra) if extra else f"pip install {package}"
+            yield Finding(Grade.MISSING, f"{package} is not installed, {use}", command)
 
 
 def _network(args: argparse.Namespace) -> Iterator[Finding]:
@@ -184,7 +187,7 @@ def _why_no_gpu(args: argparse.Namespace, gpu: bool) -> Finding:
         return Finding(Grade.GOOD, "a GPU is not used: the NVIDIA driver shows none to this process")
     if not torch:
         return Finding(
-            Grade.MISSING, "a GPU is there, torch is not", "pip install 'handos_ros[torch]' to use the GPU"
+            Grade.MISSING, "a GPU is there, torch is not", f"{how_to_install('torch')} to use the GPU"
         )
     if "+cpu" in torch:
         return Finding(

@@ -15,7 +15,8 @@ from types import FrameType
 
 from handos_ros import __version__
 from handos_ros.cli.common import signals_to_end
-from handos_ros.errors import HandosError, missing_package
+from handos_ros.errors import HandosError
+from handos_ros.extras import missing_package
 
 COMMANDS = {
     "image": "find the hands in pictures: json, npz, obj and overlays",

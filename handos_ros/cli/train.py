@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from handos_ros.cli import values
 from handos_ros.cli.common import progress, refuse_useless
+from handos_ros.extras import how_to_install
 
 if TYPE_CHECKING:
     from handos_ros.learning.training.config import TrainingConfig
@@ -99,11 +100,12 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         import torch
+        import torch.utils.tensorboard  # which the log needs, when hours may have gone into the pictures
 
         from handos_ros.learning.training.loop import Run, check, train
         from handos_ros.learning.training.monitor import monitor_from
     except ModuleNotFoundError as error:
-        raise HandosError(f"training needs {error.name}: pip install 'handos_ros[train]'") from None
+        raise HandosError(f"training needs {error.name}: {how_to_install('train')}") from None
     from handos_ros.hand_model.model import load_hand_model
     from handos_ros.learning.training.config import load_training_config
     from handos_ros.network.config import load_config

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from handos_ros.errors import DataError, HandosError
+from handos_ros.extras import how_to_install
 from handos_ros.files.bags import BagOptions, BagReport, process_bag
 from handos_ros.inference.pipeline import Pipeline
 
@@ -154,7 +155,7 @@ def run_ray(
     try:
         import ray  # type: ignore[import-not-found]
     except ImportError:
-        raise DataError("--ray needs ray: pip install 'handos_ros[ray]'") from None
+        raise DataError(f"--ray needs ray: {how_to_install('ray')}") from None
     threads = threads or 2
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=None)

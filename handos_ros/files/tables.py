@@ -11,6 +11,7 @@ import numpy as np
 from rosbags.serde import SerdeError
 
 from handos_ros.errors import DataError, HandosError
+from handos_ros.extras import how_to_install
 from handos_ros.files.atomic import refuse_existing, whole
 from handos_ros.files.bags_reading import BagReader
 from handos_ros.files.rosmsg import HAND_ARRAY, hands_from_message, typestore
@@ -112,7 +113,7 @@ def check_table(output: Path, *, overwrite: bool = False) -> None:
             import pyarrow  # noqa: F401
         except ImportError:
             raise DataError(
-                f"{output}: parquet needs pyarrow: pip install 'handos_ros[table]', or choose .csv"
+                f"{output}: parquet needs pyarrow: {how_to_install('table')}, or choose .csv"
             ) from None
 
 

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from handos_ros.errors import ModelError
+from handos_ros.extras import how_to_install
 from handos_ros.hand_model.model import HandModel, load_hand_model
 from handos_ros.inference.backend import Backend
 
@@ -139,7 +140,7 @@ def _load_torch(
 ) -> Loaded:
     if find_spec("torch") is None:
         raise ModelError(
-            f"{files.where}: this needs torch, which is not installed: pip install 'handos_ros[torch]', "
+            f"{files.where}: this needs torch, which is not installed: {how_to_install('torch')}, "
             "or give a folder with detector.onnx and decoder.onnx"
         )
     if files.safetensors is None:

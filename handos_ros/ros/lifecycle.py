@@ -15,7 +15,8 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_srvs.srv import SetBool
 
-from handos_ros.errors import HandosError, missing_package
+from handos_ros.errors import HandosError
+from handos_ros.extras import missing_package
 from handos_ros.inference.pipeline import Pipeline
 from handos_ros.msg import HandTopology
 from handos_ros.ros import conversion, parameters

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from time import sleep
 from typing import Any
 
-from handos_ros.errors import HandosError, missing_package
+from handos_ros.errors import HandosError
+from handos_ros.extras import missing_package
 
 _DEADLINE = 0.8
 """Seconds from a signal to the end of the process, whatever it is busy with."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 
 import pytest
 
+from handos_ros import extras
 from handos_ros.cli import main as main_module
 from handos_ros.cli.main import COMMANDS, main
 from handos_ros.errors import DataError
@@ -74,6 +76,7 @@ class _Module:
         (ModuleNotFoundError("no torch", name="torch"), 1, "pip install 'handos_ros[torch]'"),
         (ModuleNotFoundError("no pandas", name="pandas.core"), 1, "pip install 'handos_ros[table]'"),
         (ModuleNotFoundError("no rosbags", name="rosbags.serde"), 1, "pip install 'rosbags'"),
+        (ModuleNotFoundError("no board", name="tensorboard"), 1, "pip install 'handos_ros[train]'"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (PermissionError(13, "Permission denied", "a.yaml"), 1, "handos: error: a.yaml: Permission denied\n"),
         (OSError(28, "No space left on device"), 1, "handos: error: No space left on device\n"),
@@ -171,3 +174,28 @@ def test_a_path_that_the_system_does_not_let_us_look_at(tmp_path: Path, words: l
     assert result.stderr.startswith("handos: error: ") and result.stderr.count("\n") == 1, result.stderr
     assert long in result.stderr and "File name too long" in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.avi", "a.png"]
+
+
+@pytest.mark.parametrize("extra", ["torch", "train", "table", "ray"])
+def test_where_colcon_built_the_package_pip_gets_its_packages_by_name(
+    extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip finds `handos_ros[torch]` only where it has installed handos_ros itself."""
+    brought = {re.split(r"[=<>]", need)[0] for need in _needs(extra)}
+
+    def version(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(extras, "version", version)
+    assert set(extras.how_to_install(extra).removeprefix("pip install ").split()) == brought
+
+
+def _needs(extra: str) -> list[str]:
+    """What pyproject.toml has for an extra, those of others in it included."""
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    content = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    found = []
+    for need in content["project"]["optional-dependencies"][extra]:
+        inner = re.fullmatch(r"handos_ros\[(.+)\]", need)
+        found += _needs(inner[1]) if inner else [need]
+    return found
