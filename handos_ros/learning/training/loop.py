@@ -225,7 +225,8 @@ class _Trainer:
             self.hard = merged(self.hard, hard_hands(network, self.hand_model, self.config, stage.hard_hands))
 
     def _train_stage(self, stage: StageConfig, stopped: Callable[[], bool]) -> bool:
-        if not self.step:
+        # What ended before its first step has looked already, and would otherwise never come to that.
+        if not self.step and self.loaded is None:
             self._look(stage)
         self.prepare(stage)
         module = StageStep(self.network, self.config, stage, self.mesh).to(self.device)

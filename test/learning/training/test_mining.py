@@ -13,6 +13,7 @@ from tiny_training import changed, tiny_run, write_photographs  # noqa: E402
 from handos_ros.hand_model.model import load_hand_model  # noqa: E402
 from handos_ros.hands import Camera, Hands  # noqa: E402
 from handos_ros.learning.sample import Sample  # noqa: E402
+from handos_ros.learning.training import loop  # noqa: E402
 from handos_ros.learning.training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from handos_ros.learning.training.data import Mixture  # noqa: E402
 from handos_ros.learning.training.loop import Run, train  # noqa: E402
@@ -118,6 +119,22 @@ def test_photographs_with_wrong_hands_are_drawn_more_often(config, tmp_path):
         return np.mean([source == f"people:{COUNT - 1:03d}.png" for source in drawn])
 
     assert share([[*[0.25] * (COUNT - 1), 4.0]]) > 2 * share([])
+
+
+def test_a_run_that_was_stopped_while_it_looked_takes_its_first_step_the_next_time(config, tmp_path):
+    stages = (dataclasses.replace(config.stages[1], hard=None, hard_hands=1.0),)
+    run, folder = changed(config, stages=stages), tmp_path / "run"
+    assert not train(run, load_hand_model(), Run(folder, progress=False, minutes=1e-9))
+    looked = load_checkpoint(folder / "checkpoints")
+    assert looked["total"] == 0 and looked["hard"][0]
+
+    def look_again(*_):
+        raise AssertionError("it has looked already")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "hard_hands", look_again)
+        assert train(run, load_hand_model(), Run(folder, progress=False))
+    assert load_checkpoint(folder / "checkpoints")["hard"] == looked["hard"]
 
 
 def test_what_one_stage_found_of_a_source_stays_when_another_looks_at_others():
