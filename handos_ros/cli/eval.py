@@ -12,6 +12,7 @@ three parts.
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -19,6 +20,11 @@ from typing import TYPE_CHECKING
 from handos_ros.cli import common
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
     from handos_ros.inference.joints import JointPipeline
     from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
     from handos_ros.learning.evaluation.predictions import Prediction
@@ -163,6 +169,8 @@ def _photographs(args: argparse.Namespace) -> int:
     if args.predictions and args.negatives:
         raise DataError("--negatives needs a network to look at them: leave out --predictions")
     dataset = CocoKeypoints(args.annotations, args.images)
+    if dataset.left_out:
+        common.warn(f"{args.annotations}: {dataset.left_out} annotations are of no hands and are left out")
     names = [Path(entry.file_name).name for entry in dataset.entries]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -171,6 +179,10 @@ def _photographs(args: argparse.Namespace) -> int:
     about: dict[str, object] = {}
     if args.predictions:
         predictions = load_predictions(args.predictions)
+        for entry in dataset.entries:
+            said = predictions.get(Path(entry.file_name).name)
+            if said is not None and said.size is not None:
+                dataset.check_size(entry, *said.size)
         missing = len(set(names) - predictions.keys())
         if missing == len(names):
             raise DataError(f"{args.predictions}: none of its pictures is in {args.annotations}")
@@ -204,7 +216,9 @@ def _run_network(
     pipeline.min_score = min(AP_MIN_SCORE, args.min_score)
     results: list[Prediction | None] = []
     failed, started = 0, perf_counter()
-    readers = [lambda path=path: read_picture(path) for path in paths + empty]
+    readers: list[Callable[[], NDArray[np.uint8]]]
+    readers = [partial(dataset.picture, entry) for entry in dataset.entries]
+    readers += [partial(read_picture, path) for path in empty]
     with common.progress(len(readers), "picture") as bar:
         for result in predict(pipeline, readers, cameras):
             if isinstance(result, DataError):

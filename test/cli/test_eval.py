@@ -112,6 +112,35 @@ def test_a_broken_picture_is_named_and_the_rest_is_scored(photographs, capsys):
     assert "disc_002.png" in printed.err and "all" in printed.out
 
 
+def test_pictures_of_another_size_than_their_labels_are_not_scored(photographs, capsys):
+    path = photographs / "images" / "disc_002.png"
+    cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (160, 120)))
+    out = photographs / "scores.json"
+    assert run(photographs, "--json", out) == 1
+    assert "the picture is 160x120" in capsys.readouterr().err
+    assert json.loads(out.read_text())["total"]["recall"] == 1
+
+    said = photographs / "said.json"
+    said.write_text(json.dumps({"image": "disc_001.png", "width": 240, "height": 320, "hands": []}))
+    assert run(photographs, "--predictions", said) == 1
+    error = capsys.readouterr().err
+    assert "the picture is 240x320" in error and "EXIF" in error
+
+
+def test_what_is_no_hand_is_not_scored_and_told(photographs, capsys):
+    path = photographs / "annotations.json"
+    content = json.loads(path.read_text())
+    content["categories"] = [{"id": 1, "name": "person"}, {"id": 2, "name": "hand"}]
+    for annotation in content["annotations"]:
+        annotation["category_id"] = 2
+    person = {"id": 99, "image_id": 1, "category_id": 1, "bbox": [0, 0, 300, 200]}
+    content["annotations"].append(person)
+    path.write_text(json.dumps(content))
+    assert run(photographs, "--json", photographs / "scores.json") == 0
+    assert "1 annotations are of no hands" in capsys.readouterr().err
+    assert json.loads((photographs / "scores.json").read_text())["total"]["hands"] == 4
+
+
 def test_predictions_of_another_system(photographs, capsys):
     labels = json.loads((photographs / "annotations.json").read_text())["annotations"]
     x, y, w, h = labels[0]["bbox"]

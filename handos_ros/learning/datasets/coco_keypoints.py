@@ -3,7 +3,11 @@
 Besides COCO's own fields, these are understood: an annotation's `handedness` (`left`, `right`, null),
 its `label_score` (how sure the label is, 0 to 1) and `joints_3d` (21 x 3 m, wrist at 0, camera axes, of a
 teacher network; or, with `joints_3d_absolute`, where they are before the camera); and a picture's
-`exhaustive` (false: hands without a label may be in it) and `k` (9 values, row by row).
+`exhaustive` (false: hands without a label may be in it) and `k` (9 values, row by row). A picture with a
+crowd (`iscrowd`) is not exhaustive: hands of it have no labels of their own.
+
+Of several categories those count that list the joints of a hand, or, where none lists any, those called
+hands. Where neither tells hands from other things, all count.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from handos_ros.errors import DataError
 from handos_ros.hands import JOINT_NAMES, LEFT, NUM_JOINTS, RIGHT
@@ -47,6 +52,10 @@ class CocoKeypoints:
         annotations: the json file.
         images: the folder its `file_name` are relative to; by default `images` beside the file.
 
+    Attributes:
+        entries: the pictures.
+        left_out: how many annotations are of other categories than hands.
+
     Raises:
         DataError: naming the file, the picture and the annotation that cannot be used.
     """
@@ -54,7 +63,7 @@ class CocoKeypoints:
     def __init__(self, annotations: str | Path, images: str | Path | None = None) -> None:
         self.path = Path(annotations)
         self.folder = Path(images) if images is not None else self.path.parent / "images"
-        self.entries = _parse(self.path)
+        self.entries, self.left_out = _parse(self.path)
         if not self.folder.is_dir():
             raise DataError(f"{self.folder}: no such folder of pictures; name it with --images")
 
@@ -63,15 +72,37 @@ class CocoKeypoints:
 
     def __getitem__(self, index: int) -> Sample:
         entry = self.entries[index]
+        labels = {name: value for name, value in vars(entry.labels).items() if name != "image"}
+        return Sample(image=self.picture(entry), **labels)
+
+    def picture(self, entry: PictureEntry) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB of one of the entries.
+
+        Raises:
+            DataError: naming the picture that cannot be read or is not of the size that its labels are for.
+        """
         path = self.folder / entry.file_name
         image = read_picture(path)
-        if image.shape[:2] != (entry.height, entry.width):
-            raise DataError(
-                f"{path}: the picture is {image.shape[1]}x{image.shape[0]}, but {self.path} says "
-                f"{entry.width}x{entry.height}: its labels would not fit"
+        self.check_size(entry, image.shape[1], image.shape[0])
+        return image
+
+    def check_size(self, entry: PictureEntry, width: int, height: int) -> None:
+        """See to it that a picture of this size is the one that the entry's labels are for.
+
+        Raises:
+            DataError: naming both.
+        """
+        if (width, height) == (entry.width, entry.height):
+            return
+        why = "its labels would not fit"
+        if (height, width) == (entry.width, entry.height):
+            why += (
+                "; a picture with an EXIF orientation is as it is stored here, and upright for `handos image`"
             )
-        labels = {name: value for name, value in vars(entry.labels).items() if name != "image"}
-        return Sample(image=image, **labels)
+        raise DataError(
+            f"{self.folder / entry.file_name}: the picture is {width}x{height}, but {self.path} says "
+            f"{entry.width}x{entry.height}: {why}"
+        )
 
     def count_as_complete(self, index: int) -> None:
         """Take all hands of a picture for labelled, whatever the file says."""
@@ -82,46 +113,71 @@ class CocoKeypoints:
         return (self[i] for i in range(len(self)))
 
 
-def _parse(path: Path) -> list[PictureEntry]:
+def _parse(path: Path) -> tuple[list[PictureEntry], int]:
+    """The pictures, and how many annotations are of no hands."""
     content = read_json(path)
     try:
         images, annotations = content["images"], content["annotations"]
         by_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in images}
     except (TypeError, KeyError) as error:
         raise DataError(f"{path}: not in COCO's format: needs images and annotations ({error})") from None
-    order = _joint_order(path, content.get("categories") or [])
+    orders = _joint_orders(path, content.get("categories") or [])
+    crowded: set[int] = set()
+    left_out = 0
     for annotation in annotations:
-        if annotation.get("iscrowd"):
-            continue
         if annotation.get("image_id") not in by_image:
             raise DataError(
                 f"{path}: annotation {annotation.get('id')} belongs to picture "
                 f"{annotation.get('image_id')}, which the file does not list"
             )
-        by_image[annotation["image_id"]].append(annotation)
-    return [_entry(path, image, by_image[image["id"]], order) for image in images]
+        if None not in orders and annotation.get("category_id") not in orders:
+            left_out += 1
+        elif annotation.get("iscrowd"):
+            crowded.add(annotation["image_id"])
+        else:
+            by_image[annotation["image_id"]].append(annotation)
+    pictures = []
+    for image in images:
+        if image["id"] in crowded:
+            image = {**image, "exhaustive": False}
+        pictures.append(_entry(path, image, by_image[image["id"]], orders))
+    return pictures, left_out
 
 
-def _joint_order(path: Path, categories: list[dict[str, Any]]) -> list[int]:
-    """Where each of our joints stands in the file's list."""
-    names = [n for c in categories for n in c.get("keypoints", ())]
-    if not names:
-        return list(range(NUM_JOINTS))
-    missing = [n for n in JOINT_NAMES if n not in names]
-    if missing:
-        raise DataError(f"{path}: the category's keypoints lack {', '.join(missing)}; they are {names}")
-    return [names.index(n) for n in JOINT_NAMES]
+_OURS = list(range(NUM_JOINTS))
+
+
+def _joint_orders(path: Path, categories: list[dict[str, Any]]) -> dict[Any, list[int]]:
+    """By the categories that are hands, where each of our joints stands in their lists; None is any."""
+    try:
+        lists = {c["id"]: list(c.get("keypoints") or ()) for c in categories}
+        hands = {c["id"] for c in categories if "hand" in str(c.get("name", "")).lower()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: categories: {error!r}") from None
+    orders = {
+        number: [names.index(joint) for joint in JOINT_NAMES]
+        for number, names in lists.items()
+        if set(names) >= set(JOINT_NAMES)
+    }
+    for number, names in lists.items():
+        if names and not orders and (number in hands or len(lists) == 1):
+            missing = ", ".join(joint for joint in JOINT_NAMES if joint not in names)
+            raise DataError(f"{path}: the category's keypoints lack {missing}; they are {names}")
+    if len(lists) <= 1:
+        return {None: next(iter(orders.values()), _OURS)}
+    return orders or dict.fromkeys(hands or [None], _OURS)
 
 
 def _entry(
-    path: Path, image: dict[str, Any], annotations: list[dict[str, Any]], order: list[int]
+    path: Path, image: dict[str, Any], annotations: list[dict[str, Any]], orders: dict[Any, list[int]]
 ) -> PictureEntry:
     try:
         name, width, height = str(image["file_name"]), int(image["width"]), int(image["height"])
         source = f"{path.parent.name}:{name}"
-        rows = [
-            _row(f"{path}: annotation {a.get('id')} ({name})", a, width, height, order) for a in annotations
-        ]
+        rows = []
+        for a in annotations:
+            order = orders.get(None) or orders[a["category_id"]]
+            rows.append(_row(f"{path}: annotation {a.get('id')} ({name})", a, width, height, order))
         k = image.get("k")
         labels = Sample.labelled(
             np.zeros((0, 0, 3), np.uint8),
@@ -137,7 +193,7 @@ def _entry(
             exhaustive=bool(image.get("exhaustive", True)),
             source=source,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise DataError(f"{path}: picture {image.get('file_name', image.get('id'))}: {error!r}") from None
     return PictureEntry(image["id"], name, width, height, labels)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,6 +34,7 @@ class Prediction:
         joints_2d: (N, 21, 2) px, NaN if it does not say.
         joints_3d: (N, 21, 3) m in any frame, NaN if it does not say.
         projected: (N, 21, 2) px, `joints_3d` seen through the picture's camera; NaN if it does not say.
+        size: width and height in px of the picture, None if it does not say.
     """
 
     boxes: NDArray[np.float64]
@@ -42,6 +43,7 @@ class Prediction:
     joints_2d: NDArray[np.float64]
     joints_3d: NDArray[np.float64]
     projected: NDArray[np.float64]
+    size: tuple[int, int] | None = None
 
     @classmethod
     def from_hands(cls, hands: Hands) -> Prediction:
@@ -70,7 +72,8 @@ class Prediction:
 
     def select(self, index: NDArray) -> Prediction:
         """The hands that a mask over N or an array of numbers names."""
-        return Prediction(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+        arrays = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "size"}
+        return Prediction(**arrays, size=self.size)
 
 
 def predict(
@@ -119,8 +122,8 @@ def load_predictions(path: str | Path) -> dict[str, Prediction]:
 
     Reads what `handos image` writes: a folder of json files, a json file with one picture or a list of
     them, or one picture a line. Of each hand `box` and `score` are needed; `handedness`, `joints_2d` and
-    `joints_3d` count where they are. Where `joints_3d` are in the camera's optical frame and the picture has
-    its `camera` (`k`), they count as projected joints too.
+    `joints_3d` count where they are, and of the picture its `width` and `height`. Where `joints_3d` are in
+    the camera's optical frame and the picture has its `camera` (`k`), they count as projected joints too.
 
     Raises:
         DataError: naming the file, the picture and the hand that cannot be used.
@@ -137,8 +140,18 @@ def load_predictions(path: str | Path) -> dict[str, Prediction]:
             name = Path(str(record["image"])).name
             if name in found:
                 raise DataError(f"{file}: a second result for the picture {name}")
-            found[name] = _prediction(f"{file}: {name}", record.get("hands", []), record.get("camera"))
+            said = _prediction(f"{file}: {name}", record.get("hands", []), record.get("camera"))
+            found[name] = replace(said, size=_size(f"{file}: {name}", record))
     return found
+
+
+def _size(where: str, record: dict[str, Any]) -> tuple[int, int] | None:
+    if "width" not in record or "height" not in record:
+        return None
+    try:
+        return int(record["width"]), int(record["height"])
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: width and height: {error}") from None
 
 
 def _records(file: Path) -> list[Any]:

@@ -10,7 +10,6 @@ from handos_ros.hand_model.model import HandModel
 from handos_ros.inference.pipeline import Pipeline
 from handos_ros.inference.torch_backend import TorchBackend
 from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
-from handos_ros.learning.datasets.reading import read_picture
 from handos_ros.learning.evaluation.predictions import Prediction, predict
 from handos_ros.learning.evaluation.real_pictures import AP_MIN_SCORE, evaluate
 from handos_ros.learning.evaluation.synthetic import evaluate_samples
@@ -41,6 +40,7 @@ class Monitor:
             # Said now: a picture that cannot be read later would only be left out of the scores.
             if not (self.dataset.folder / entry.file_name).is_file():
                 raise DataError(f"{self.dataset.folder / entry.file_name}: no such picture for the monitor")
+            self.dataset.picture(entry)
         self.samples: list[Sample] = []
         if config.synthetic:
             rendered = synthetic_test_set(hand_model=hand_model)
@@ -49,12 +49,12 @@ class Monitor:
     def __call__(self, network: HandosNetwork, _step: int) -> dict[str, float]:
         """Metrics by name, `real/...` and `synthetic/...`."""
         pipeline = pipeline_of(network, self.hand_model, min_score=AP_MIN_SCORE)
-        paths = [self.dataset.folder / entry.file_name for entry in self.entries]
+        names = [Path(entry.file_name).name for entry in self.entries]
         cameras = [entry.labels.camera(entry.width, entry.height) for entry in self.entries]
-        results = predict(pipeline, [partial(read_picture, path) for path in paths], cameras)
+        results = predict(pipeline, [partial(self.dataset.picture, entry) for entry in self.entries], cameras)
         predictions = {
-            path.name: result
-            for path, result in zip(paths, results, strict=True)
+            name: result
+            for name, result in zip(names, results, strict=True)
             if isinstance(result, Prediction)
         }
         total = evaluate(self.entries, predictions).total

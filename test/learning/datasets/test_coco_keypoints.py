@@ -88,7 +88,29 @@ def test_another_joint_order_is_brought_into_ours(data):
 
 
 def test_crowds_are_left_out(data):
-    assert len(CocoKeypoints(data(annotations=[hand(iscrowd=1)]))[0]) == 0
+    dataset = CocoKeypoints(data(annotations=[hand(iscrowd=1, image_id=2)]))
+    assert len(dataset[1]) == 0
+    # Hands of it have no labels of their own: what is found there is not wrong.
+    assert not dataset[1].exhaustive
+
+
+@pytest.mark.parametrize("name", ["hand", "left_hand", "paw"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_people_are_no_hands(data, name, listed):
+    """By the joints that categories list, or by their names."""
+    ours = {"id": 5, "name": name, **({"keypoints": list(JOINT_NAMES)} if listed else {})}
+    person = {"id": 1, "name": "person", **({"keypoints": ["nose", "left_eye"]} if listed else {})}
+    people = hand(id=8, category_id=1, bbox=[0, 0, 80, 60], keypoints=[])
+    dataset = CocoKeypoints(data(categories=[person, ours], annotations=[people, hand(category_id=5)]))
+    if not listed and name == "paw":  # nothing tells them apart
+        assert len(dataset[0]) == 2 and dataset.left_out == 0
+    else:
+        assert len(dataset[0]) == 1 and dataset.left_out == 1
+        assert dataset[0].joints_2d[0, 3].tolist() == [23, 33]
+
+
+def test_a_single_category_is_whatever_its_number(data):
+    assert len(CocoKeypoints(data(annotations=[hand(category_id=3)]))[0]) == 1
 
 
 @pytest.mark.parametrize(
@@ -101,6 +123,7 @@ def test_crowds_are_left_out(data):
         ({"annotations": [hand(keypoints=[30, 30, 2] * 17)]}, "17 keypoints, a hand has 21"),
         ({"annotations": [hand(handedness="both")]}, "handedness 'both'"),
         ({"annotations": [hand(image_id=9)]}, "belongs to picture 9"),
+        ({"annotations": [hand(joints_3d=[[0, 0, 0]] * 20)]}, r"a\.png: IndexError"),
         ({"images": [{"id": 1, "width": 80, "height": 60}]}, "file_name"),
         ({"categories": [{"id": 1, "keypoints": ["nose"]}]}, "lack wrist"),
         ({"images": None}, "COCO's format"),
@@ -138,6 +161,9 @@ def test_a_picture_of_another_size_is_refused(data, tmp_path):
     dataset = CocoKeypoints(data())
     cv2.imwrite(str(tmp_path / "images" / "a.png"), np.zeros((10, 20, 3), np.uint8))
     with pytest.raises(DataError, match=r"20x10.*80x60"):
+        dataset[0]
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), np.zeros((80, 60, 3), np.uint8))
+    with pytest.raises(DataError, match=r"60x80.*80x60.*EXIF"):
         dataset[0]
 
 
