@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from handos_ros.errors import DataError
 from handos_ros.hands import NUM_JOINTS, RIGHT, Camera, Hands
 from handos_ros.inference.place import pictured
 from handos_ros.video.assignment import assign
@@ -165,7 +166,17 @@ class Tracker:
         }
 
     def restore(self, state: Mapping[str, NDArray]) -> None:
-        """Go on where the tracker that gave this `state` stopped."""
+        """Go on where the tracker that gave this `state` stopped.
+
+        Raises:
+            DataError: if an earlier version gave it, which remembered less.
+        """
+        missing = self.state().keys() - state.keys()
+        if missing:
+            raise DataError(
+                f"the unfinished work's tracker kept no {', '.join(sorted(missing))}: it is of an earlier "
+                "version; begin anew (--overwrite)"
+            )
         self._tracks = _Tracks(**{f.name: np.array(state[f.name]) for f in fields(_Tracks)})
         self._stamp, self._late = float(state["stamp"]), int(state["late"])
         self._next_id = int(state["next_id"])

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from handos_ros.errors import DataError
 from handos_ros.hands import Camera, Hands
 from handos_ros.inference.side import SideReader
 from handos_ros.video.tracker import Tracker
@@ -536,3 +537,10 @@ def test_stopping_and_going_on_is_as_if_never_stopped():
             result = (first if i < 9 else second)(hands, i / FPS)
     for name in ("ids", "joints_2d", "joints_3d", "vertices", "handedness_scores"):
         np.testing.assert_array_equal(getattr(result, name), getattr(expected, name))
+
+
+def test_what_an_earlier_version_remembered_is_too_little_and_told():
+    state = Tracker().state()
+    del state["side_seen"]
+    with pytest.raises(DataError, match="kept no side_seen"):
+        Tracker().restore(state)
