@@ -34,9 +34,9 @@ def how_to_install(extra: str) -> str:
     return f"pip install 'handos_ros[{extra}]'"
 
 
-def missing_package(error: ModuleNotFoundError) -> str | None:
-    """The package that `error` is about and how to install it; None for a module that no install brings."""
-    missing = (error.name or "").split(".")[0]
+def missing_package(error: BaseException) -> str | None:
+    """The package whose absence `error` is about and how to install it; None for any other error."""
+    missing = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if missing not in _MODULES:
         return None
     extra = _MODULES[missing]

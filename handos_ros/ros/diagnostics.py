@@ -7,7 +7,7 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from handos_ros.ros.statistics import Period, Statistics
 
 
-def camera_status(name: str, statistics: Statistics, silence: str, stalled: float = 0.0) -> DiagnosticStatus:
+def camera_status(name: str, statistics: Statistics, silence: str, stalled: float) -> DiagnosticStatus:
     """One camera while the node is active.
 
     Args:

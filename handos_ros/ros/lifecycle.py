@@ -45,7 +45,7 @@ def _transition(callback: _Callback) -> Callable[[HandosNode, LifecycleState], T
         except HandosError as error:
             self.failure = str(error)
         except Exception as error:
-            missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
+            missing = missing_package(error)
             self.failure = f"this needs {missing}" if missing else repr(error)
             if missing is None:
                 self.get_logger().error(f"an internal error, please report it:\n{traceback.format_exc()}")

@@ -40,7 +40,7 @@ def main(args: list[str] | None = None, pipeline_factory: Callable[..., Any] | N
 
         from handos_ros.ros.lifecycle import HandosNode, Pipeline
     except ImportError as error:
-        missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
+        missing = missing_package(error)
         advice = (
             f"error: the node needs {missing}"
             if missing
