@@ -63,6 +63,7 @@ class StandInBackend:
     device = "cpu"
     long_side = 320
     stride = 32
+    second_look = None
 
     def __init__(
         self, delay: float = 0.0, hands: int | None = None, hand_model: HandModel | None = None

@@ -76,6 +76,7 @@ def tiny_config(kind="d_fine", *, settings=None, **decoder):
     return config_from_dict(
         {
             "name": f"tiny_{kind}", "long_side": 128, "stride": 32, "hand_model": "anny",
+            "second_look": None if full else {"below": 60, "above": 180, "size": 90, "cell": 160},
             "detector": {
                 "kind": kind, "settings": {**copy.deepcopy(SETTINGS[kind]), **(settings or {})},
                 "prompt_ids": [101, 2192, 1012, 102] if full else [], "queries": 8,

@@ -143,7 +143,9 @@ def _random(args: argparse.Namespace, scratch: Path, notes: list[str]) -> tuple[
             device = "cuda" if torch.cuda.is_available() else "cpu"
         backend = TorchBackend(network, device=device)
     set_long_side(backend, args.long_side)
-    return Pipeline(backend, hand_model, model_id=model_id), network
+    pipeline = Pipeline(backend, hand_model, model_id=model_id)
+    pipeline.second_look = not args.no_second_look
+    return pipeline, network
 
 
 def _hand_model(args: argparse.Namespace, config: HandosConfig, notes: list[str]) -> HandModel:

@@ -59,6 +59,11 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, tracking: bool = Fal
         "less for speed (default: the network's own)",
     )
     group.add_argument(
+        "--no-second-look",
+        action="store_true",
+        help="see every hand once: faster, but hands that are small or large in the picture less exactly",
+    )
+    group.add_argument(
         "--min-score",
         type=values.fraction,
         default=0.5,
@@ -103,7 +108,9 @@ def load_pipeline(args: argparse.Namespace, *, threads: int | None = None) -> Pi
     """
     from handos_ros.inference.pipeline import Pipeline
 
-    return Pipeline.load(**model_options(args), threads=threads)
+    pipeline = Pipeline.load(**model_options(args), threads=threads)
+    pipeline.second_look = not args.no_second_look
+    return pipeline
 
 
 def model_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -585,6 +585,7 @@ def _job(
         "keep_score": pipeline.min_score,
         "max_hands": pipeline.max_hands,
         "long_side": pipeline.backend.long_side,
+        "second_look": pipeline.second_look,
         "camera": [
             [c.k.tolist(), c.width, c.height, c.distortion_model, c.distortion.tolist()]
             for c in asked

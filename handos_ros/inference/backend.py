@@ -18,6 +18,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from handos_ros.network.config import SecondLookConfig
+
 
 @dataclass
 class Detections:
@@ -61,6 +63,13 @@ class Decoded:
         """Those that a mask or numbers pick, in their order."""
         return Decoded(**{name: array[which] for name, array in vars(self).items()})
 
+    def replaced(self, which: NDArray[np.bool_], by: Decoded) -> Decoded:
+        """With other hands in the places that a mask picks, in their order."""
+        arrays = {name: array.copy() for name, array in vars(self).items()}
+        for name, array in vars(by).items():
+            arrays[name][which] = array
+        return Decoded(**arrays)
+
 
 class Backend(Protocol):
     """One network on one device. Not safe for two threads at once."""
@@ -72,6 +81,8 @@ class Backend(Protocol):
     long_side: int
     """The network picture's longer side in px; the shorter is padded to a multiple of `stride`."""
     stride: int
+    second_look: SecondLookConfig | None
+    """For which hands the network is to look once more, None for none."""
 
     def detect(self, picture: NDArray[np.uint8]) -> Detections:
         """Find candidates in an (H, W, 3) RGB network picture, H and W multiples of `stride`."""

@@ -64,12 +64,17 @@ def choose(
         least = min(min_score, LOOKED_AT)
         queries = filtering.select(candidates, found.scores, width, height, least, max_hands)
         starts = found.boxes[queries]
-        boxes = np.clip(candidates[queries], -0.5, np.array([width, height, width, height]) - 0.5)
+        boxes = within(candidates[queries], width, height)
     else:
         queries = filtering.match(given, candidates) if len(given) else np.zeros(0, np.intp)
         starts = letterbox.boxes_to_fractions(given).astype(np.float32)
         boxes = given
     return Chosen(queries.astype(np.int64), starts, boxes, found.scores[queries])
+
+
+def within(boxes: NDArray, width: int, height: int) -> NDArray:
+    """Boxes (N, 4) px cut at the border of a picture of width x height px."""
+    return np.clip(boxes, -0.5, np.array([width, height, width, height]) - 0.5)
 
 
 def judged(scores: NDArray[np.float32], presence_logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from handos_ros.errors import ModelError
 from handos_ros.inference.backend import Decoded, Detections
+from handos_ros.network.config import SecondLookConfig, build_config
 
 FORMAT = "2"
 """Of the graphs' inputs, outputs and metadata, as `handos export` writes them."""
@@ -36,6 +38,7 @@ class OnnxBackend:
         hand_model: the hand model that it was trained with, as in `load_hand_model`.
         hand_model_hash: that model's `HandModel.fingerprint`.
         num_vertices: of the meshes that it gives.
+        second_look: as of `Backend`; None in old exports.
 
     Raises:
         ModelError: naming the file that is missing, damaged or made for something else.
@@ -59,6 +62,7 @@ class OnnxBackend:
             self.long_side, self.stride = int(about["long_side"]), int(about["stride"])
         except ValueError:
             raise ModelError(f"{folder / DETECTOR_FILE}: its long_side and stride are no numbers") from None
+        self.second_look = _second_look(about["second_look"], folder / DETECTOR_FILE)
         self._where = "cuda" if device == "cuda" else "cpu"
         self.device = "cuda:0" if device == "cuda" else "cpu"
 
@@ -157,7 +161,8 @@ def _session(path: Path, options: ort.SessionOptions, providers: list[str]) -> o
 def _about(session: ort.InferenceSession, path: Path) -> dict[str, Any]:
     """The graph's metadata under its names without `handos.`."""
     found = session.get_modelmeta().custom_metadata_map
-    about: dict[str, Any] = {"configuration": found.get("handos.configuration")}
+    # Exports of earlier versions do not say these.
+    about: dict[str, Any] = {key: found.get(f"handos.{key}") for key in ("configuration", "second_look")}
     for key in ("format", "model", "hand_model", "hand_model_hash", "long_side", "stride"):
         if f"handos.{key}" not in found:
             raise ModelError(f"{path}: not a hand network: its metadata has no handos.{key}")
@@ -167,3 +172,13 @@ def _about(session: ort.InferenceSession, path: Path) -> dict[str, Any]:
             f"{path}: is of format {about['format']}, this version reads format {FORMAT}: export it again"
         )
     return about
+
+
+def _second_look(text: str | None, path: Path) -> SecondLookConfig | None:
+    """As the export wrote it; None also where it wrote nothing."""
+    try:
+        data = json.loads(text or "null")
+    except ValueError:
+        raise ModelError(f"{path}: its second_look is no json") from None
+    origin = f"second_look of {path}"
+    return None if data is None else build_config(SecondLookConfig, data, origin)

@@ -14,14 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from handos_ros.errors import ModelError
 from handos_ros.hand_model.model import HandModel
 from handos_ros.hands import Camera, Hands
-from handos_ros.inference import filtering
+from handos_ros.inference import filtering, second_look
 from handos_ros.inference.backend import Backend, Decoded
-from handos_ros.inference.candidates import check_boxes, choose, judged
+from handos_ros.inference.candidates import LOOKED_AT, check_boxes, choose, judged, within
 from handos_ros.inference.letterbox import Letterbox, check_picture
 from handos_ros.inference.place import place
 from handos_ros.inference.side import SideReader
 
-STAGES = ("letterbox", "detect", "filter", "decode", "place")
+STAGES = ("letterbox", "detect", "filter", "decode", "again", "place")
 """The names in `Pipeline.timings`, in the order in which a picture passes them."""
 
 
@@ -34,6 +34,9 @@ class Pipeline:
         reproject: whether hands are put where their 3D joints meet the 2D ones, as far as that is well
             posed; else the network's camera query alone tells their place, and its 2D queries alone where
             joints are in the picture. May change between pictures.
+        second_look: whether hands that are small or large in the network picture are looked at once more, at
+            the size that the network sees best, as far as its configuration says so: more exact, for up to
+            the time of a second picture. May change between pictures.
         timings: seconds that each of `STAGES` took for the latest picture.
     """
 
@@ -50,6 +53,7 @@ class Pipeline:
         self.min_score = min_score
         self.max_hands = max_hands
         self.reproject = True
+        self.second_look = True
         self.timings: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         self._backend = backend
         self._hand_model = hand_model
@@ -173,7 +177,7 @@ class Pipeline:
             found, letterbox, width, height, given=given, min_score=self.min_score, max_hands=self.max_hands
         )
 
-        filtered = decoded_at = perf_counter()
+        filtered = decoded_at = again_at = perf_counter()
         hands = Hands.empty(camera, self._hand_model.num_vertices if mesh else 0)
         if len(chosen.queries):
             decoded = self._backend.decode(found, chosen.queries, chosen.starts)
@@ -183,12 +187,15 @@ class Pipeline:
             if given is None:
                 order = filtering.best_first(scores, self.min_score)
                 decoded, scores, where = decoded.select(order), scores[order], where[order]
+            if self.second_look and self._backend.second_look is not None:
+                decoded, where = self._look_again(image, letterbox, decoded, where, scores, given is None)
+            again_at = perf_counter()
             if len(scores):
                 hands = self._assemble(decoded, letterbox, camera, where, scores, mesh)
             if given is None:
                 keep = filtering.distinct(hands.joints_2d, hands.boxes, hands.handedness, self.max_hands)
                 hands = hands if keep.all() else hands.select(keep)
-        stamps = (started, letterboxed, detected, filtered, decoded_at, perf_counter())
+        stamps = (started, letterboxed, detected, filtered, decoded_at, again_at, perf_counter())
         self.timings = {
             stage: end - begin for stage, begin, end in zip(STAGES, stamps, stamps[1:], strict=False)
         }
@@ -199,6 +206,35 @@ class Pipeline:
         close = getattr(self._backend, "close", None)
         if close is not None:
             close()
+
+    def _look_again(
+        self,
+        image: NDArray[np.uint8],
+        letterbox: Letterbox,
+        decoded: Decoded,
+        boxes: NDArray,
+        scores: NDArray,
+        own_boxes: bool,
+    ) -> tuple[Decoded, NDArray]:
+        """N decoded hands and their boxes (N, 4) px, those worth it as the second look sees them."""
+        settings = self._backend.second_look
+        assert settings is not None
+        which = second_look.wanted(boxes, letterbox, settings)
+        if own_boxes:
+            # As with what the decoder adds to a score: what next to nobody asks for is not worth the time.
+            which &= scores >= LOOKED_AT
+        if not which.any():
+            return decoded, boxes
+        seen, seen_boxes = second_look.look_again(
+            self._backend, image, boxes[which], letterbox, settings, own_boxes=own_boxes
+        )
+        self._check(seen)
+        decoded = decoded.replaced(which, seen)
+        if own_boxes:
+            height, width = image.shape[:2]
+            boxes = boxes.copy()
+            boxes[which] = within(seen_boxes, width, height)
+        return decoded, boxes
 
     def _assemble(
         self,

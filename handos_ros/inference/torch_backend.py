@@ -50,6 +50,7 @@ class TorchBackend:
         self._detect = torch.compile(network.detect, dynamic=True) if compiled else network.detect
         self._decode = torch.compile(network.decode, dynamic=True) if compiled else network.decode
         self.long_side, self.stride = network.config.long_side, network.config.stride
+        self.second_look = network.config.second_look
 
     @property
     def network(self) -> HandosNetwork:

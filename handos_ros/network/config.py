@@ -120,6 +120,33 @@ class DecoderConfig:
 
 
 @dataclass(frozen=True)
+class SecondLookConfig:
+    """Which hands are looked at once more, and how; all in px of a network picture.
+
+    Attributes:
+        below, above: hands whose box's longer side is less, or more.
+        size: what this side becomes.
+        cell: side of the square that is seen around the hand.
+    """
+
+    below: int
+    above: int
+    size: int
+    cell: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.below < self.above:
+            raise ModelError(
+                f"second_look.below ({self.below}) must be under second_look.above ({self.above}) and not "
+                "negative"
+            )
+        if not 1 <= self.size <= self.cell:
+            raise ModelError(
+                f"second_look.size ({self.size}) must be at least 1 and fit second_look.cell ({self.cell})"
+            )
+
+
+@dataclass(frozen=True)
 class HandosConfig:
     """A whole network.
 
@@ -128,6 +155,7 @@ class HandosConfig:
         long_side: px of the network picture's longer side.
         stride: both sides of the network picture are padded to a multiple of it.
         hand_model: name of the hand model whose mesh it predicts, or `mano` for the user's own file.
+        second_look: for hands of sizes that it sees less well, None where every hand is seen once.
     """
 
     name: str
@@ -137,6 +165,7 @@ class HandosConfig:
     detector: DetectorConfig
     side: SideConfig
     decoder: DecoderConfig
+    second_look: SecondLookConfig | None = None
 
     def __post_init__(self) -> None:
         if self.stride < 1 or self.long_side < self.stride or self.long_side % self.stride:

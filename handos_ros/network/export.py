@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import os
 import types
 import warnings
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -64,12 +66,14 @@ def export_onnx(network: HandosNetwork, folder: str | Path, *, model_id: str) ->
     names = [f"backbone{n}" for n in range(len(seen.backbone))]
     names += [f"encoder{n}" for n in range(len(seen.features))]
     passed = ["q_first", "q_last", *names]
+    second_look = network.config.second_look
     metadata = {
         "handos.format": FORMAT,
         "handos.model": model_id,
         "handos.configuration": network.config.name,
         "handos.long_side": str(network.config.long_side),
         "handos.stride": str(stride),
+        "handos.second_look": json.dumps(second_look and asdict(second_look)),
         "handos.hand_model": network.config.hand_model,
         "handos.hand_model_hash": network.hand_model_hash,
     }

@@ -60,7 +60,7 @@ def load_weights(network: HandosNetwork, path: str | Path) -> None:
     path = Path(path)
     config, metadata, state = _read(path)
     if not same_weights(config, network.config):
-        theirs = config_to_dict(replace(config, long_side=network.config.long_side))
+        theirs = config_to_dict(_looking_as(config, network.config))
         ours = config_to_dict(network.config)
         raise ModelError(f"{path}: made for another configuration: {_difference(theirs, ours)}")
     wanted = _state(network)
@@ -91,8 +91,12 @@ def load_weights(network: HandosNetwork, path: str | Path) -> None:
 
 
 def same_weights(first: HandosConfig, second: HandosConfig) -> bool:
-    """Whether weights of the one fit the other: no weight depends on the size of the network's picture."""
-    return config_to_dict(replace(first, long_side=second.long_side)) == config_to_dict(second)
+    """Whether weights of the one fit the other: no weight depends on the sizes at which pictures are seen."""
+    return config_to_dict(_looking_as(first, second)) == config_to_dict(second)
+
+
+def _looking_as(config: HandosConfig, other: HandosConfig) -> HandosConfig:
+    return replace(config, long_side=other.long_side, second_look=other.second_look)
 
 
 def load_network(path: str | Path, *, hand_model: HandModel | None = None) -> tuple[HandosNetwork, HandModel]:

@@ -76,6 +76,12 @@ class Settings:
         "less for speed. 0 is the network's own.",
         bounds=(0, LARGEST_LONG_SIDE),
     )
+    second_look: bool = _parameter(
+        True,
+        "Look once more at hands that are small or large in the picture, at the size that the network sees "
+        "best: more exact, and up to twice the time.",
+        live=True,
+    )
     camera_file: str = _parameter(
         "",
         "Calibration file (ROS camera_info yaml) that replaces camera_info. {camera} stands for the "

@@ -174,6 +174,7 @@ class CameraStream:
             )
         unpacked = perf_counter()
         pipeline.min_score, pipeline.max_hands = settings.network_score, settings.max_hands
+        pipeline.second_look = settings.second_look
         hands = pipeline(image, camera, mesh=settings.publish_mesh)
         with self._lock:
             if session != self._session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
@@ -10,8 +11,10 @@ from importlib import import_module, metadata
 from pathlib import Path
 
 import pytest
+from tiny_graphs import write_graphs
 
 from handos_ros import extras
+from handos_ros.cli import common
 from handos_ros.cli import main as main_module
 from handos_ros.cli.main import COMMANDS, main
 from handos_ros.errors import DataError
@@ -199,3 +202,13 @@ def _needs(extra: str) -> list[str]:
         inner = re.fullmatch(r"handos_ros\[(.+)\]", need)
         found += _needs(inner[1]) if inner else [need]
     return found
+
+
+def test_the_second_look_can_be_left_out(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    common.add_model_arguments(parser)
+    words = ["--weights", str(write_graphs(tmp_path)), "--device", "cpu"]
+    for more, looks in (([], True), (["--no-second-look"], False)):
+        pipeline = common.load_pipeline(parser.parse_args([*words, *more]), threads=1)
+        assert pipeline.second_look is looks
+        pipeline.close()

@@ -356,6 +356,10 @@ def test_resuming_another_job_is_refused(tmp_path: Path) -> None:
     closer.backend.long_side = 448
     with pytest.raises(DataError, match=r"other input or options \(long side\)"):
         process_bag(source, tmp_path / "out", [closer], BagOptions(resume=True))
+    once = standin_pipeline()
+    once.second_look = False
+    with pytest.raises(DataError, match=r"other input or options \(second look\)"):
+        process_bag(source, tmp_path / "out", [once], BagOptions(resume=True))
     other = standin_pipeline(weights=[tmp_path / "other.onnx"])
     with pytest.raises(DataError, match=r"other input or options \(weights\)"):
         process_bag(source, tmp_path / "out", [other], BagOptions(resume=True))

@@ -9,6 +9,7 @@ from handos_ros.errors import ModelError
 from handos_ros.inference import onnx as onnx_backend
 from handos_ros.inference.onnx import OnnxBackend
 from handos_ros.inference.pipeline import Pipeline
+from handos_ros.network.config import SecondLookConfig
 
 
 @pytest.fixture
@@ -91,6 +92,14 @@ def test_it_may_look_at_larger_pictures_than_its_own(folder):
     pipeline.close()
 
 
+def test_graphs_say_which_hands_are_looked_at_twice(tmp_path):
+    assert OnnxBackend(write_graphs(tmp_path / "old")).second_look is None
+    assert OnnxBackend(write_graphs(tmp_path / "none", second_look="null")).second_look is None
+    text = '{"below": 60, "above": 180, "size": 90, "cell": 160}'
+    backend = OnnxBackend(write_graphs(tmp_path / "new", second_look=text))
+    assert backend.second_look == SecondLookConfig(60, 180, 90, 160)
+
+
 @pytest.mark.parametrize(("long_side", "near"), [(300, 288), (0, 32), (-64, 32), (100_000, 4096)])
 def test_sizes_that_it_cannot_look_at_are_named(folder, long_side, near):
     with pytest.raises(ModelError, match=f"multiple of 32 up to 4096 px, got {long_side}: try {near}"):
@@ -131,6 +140,8 @@ def test_a_missing_truncated_or_foreign_file_is_named(folder, name):
         ({"format": None}, "not a hand network: its metadata has no handos.format"),
         ({"stride": None}, "no handos.stride"),
         ({"long_side": "wide"}, "long_side and stride are no numbers"),
+        ({"second_look": "often"}, "its second_look is no json"),
+        ({"second_look": '{"below": 60}'}, "second_look of .*detector.onnx: missing key above"),
     ],
 )
 def test_metadata_that_does_not_fit_is_refused_by_name(tmp_path, about, message):

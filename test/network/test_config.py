@@ -65,6 +65,10 @@ def changed(path, value):
         ("side", [1], "side. must be a mapping, got list"),
         ("long_side", 100, r"long_side \(100\) must be a positive multiple of stride \(32\)"),
         ("hand_model", None, "missing key hand_model"),
+        ("second_look.above", 40, r"second_look.below \(60\) must be under second_look.above \(40\)"),
+        ("second_look.below", -1, "not negative"),
+        ("second_look.size", 200, r"second_look.size \(200\) .* fit second_look.cell \(160\)"),
+        ("second_look.cell", None, "missing key second_look.cell"),
     ],
 )
 def test_what_cannot_work_is_named(path, value, message):

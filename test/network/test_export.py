@@ -106,6 +106,7 @@ def test_the_files_keep_halves_and_know_what_they_are_of(exported):
     backend = OnnxBackend(folder)
     assert backend.hand_model_hash == network.hand_model_hash and backend.model_id == "tiny"
     assert backend.configuration == network.config.name
+    assert backend.second_look == network.config.second_look is not None
     size = sum((folder / name).stat().st_size for name in ("detector.onnx", "decoder.onnx"))
     # Two bytes for each weight, four for the upsampling's 100 x 1000, and the graphs themselves.
     assert size < 3 * sum(p.numel() for p in network.parameters()) + 4 * 100_000 + 600_000

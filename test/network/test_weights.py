@@ -92,6 +92,11 @@ def test_another_configuration_is_refused_with_the_difference(path, model):
         load_weights(other, path)
 
 
+def test_sizes_at_which_it_looks_are_no_part_of_the_weights(path, model):
+    config = dataclasses.replace(tiny_config(), long_side=160, second_look=None)
+    load_weights(HandosNetwork(config, model, pretrained=False), path)
+
+
 def test_a_damaged_file_is_refused_whatever_its_damage(path, network):
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], whole[:-1], whole[:20], b"", b"\x00" * 400, b"\xff" * 9):

@@ -15,6 +15,7 @@ def main() -> int:
     parser.add_argument(
         "--hands", type=int, default=None, help="hands in each picture; else discs are sought"
     )
+    parser.add_argument("--looks-twice", action="store_true", help="at every hand")
     parser.add_argument("--full-mesh", action="store_true", help="with the shipped hand model's vertices")
     parser.add_argument("--say-drawn", action="store_true", help="print a line whenever an overlay is drawn")
     parser.add_argument("--hang-at-exit", action="store_true", help="as a library with a stuck thread does")
@@ -23,6 +24,7 @@ def main() -> int:
 
     from handos_ros.hand_model.model import load_hand_model
     from handos_ros.inference.loading import set_long_side
+    from handos_ros.network.config import SecondLookConfig
     from handos_ros.ros.node import main as run_node
     from standin import standin_pipeline
 
@@ -49,6 +51,8 @@ def main() -> int:
             max_hands=max_hands,
         )
         set_long_side(pipeline.backend, long_side)
+        if options.looks_twice:
+            pipeline.backend.second_look = SecondLookConfig(below=1000, above=1001, size=90, cell=160)
         return pipeline
 
     return run_node([sys.argv[0], *rest], factory)

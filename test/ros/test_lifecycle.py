@@ -128,6 +128,20 @@ def test_the_size_at_which_the_network_looks(rig):
     assert "longer side is 448 px" in rig.log
 
 
+def test_a_second_look_can_be_done_without(rig):
+    rig.start("--hands", "2", "--delay", "0.1", "--looks-twice")
+    got = rig.listen(HandArray, "/handos/hands")
+    images = rig.publisher(Image, "/image_raw")
+
+    def seconds():
+        time = rig.send(images, rig.image, got).processing_time
+        return time.sec + time.nanosec * 1e-9
+
+    assert seconds() > 0.2
+    assert rig.set("second_look", False).successful
+    assert rig.spin_until(lambda: seconds() < 0.2, 5)
+
+
 def test_a_size_that_the_network_cannot_have_is_named(rig):
     rig.start("--hands", "1", long_side=300, wait=False)
     assert rig.spin_until(lambda: "got 300: try 288" in rig.log, 20), rig.log

@@ -49,6 +49,7 @@ class Monitor:
     def __call__(self, network: HandosNetwork, _step: int) -> dict[str, float]:
         """Metrics by name, `real/...` and `synthetic/...`."""
         pipeline = pipeline_of(network, self.hand_model, min_score=AP_MIN_SCORE)
+        pipeline.second_look = True
         names = [Path(entry.file_name).name for entry in self.entries]
         cameras = [entry.labels.camera(entry.width, entry.height) for entry in self.entries]
         results = predict(pipeline, [partial(self.dataset.picture, entry) for entry in self.entries], cameras)
@@ -75,11 +76,13 @@ def monitor_from(config: MonitorConfig | None, hand_model: HandModel) -> Monitor
 def pipeline_of(
     network: HandosNetwork, hand_model: HandModel, *, min_score: float, max_hands: int = 10
 ) -> Pipeline:
-    """What a network that is being trained finds, in evaluation mode, on the device where it is."""
+    """What a network that is being trained finds at first look, evaluated on the device where it is."""
     backend = TorchBackend(network, device=str(next(network.parameters()).device))
-    return Pipeline(
+    pipeline = Pipeline(
         backend, hand_model, model_id=network.config.name, min_score=min_score, max_hands=max_hands
     )
+    pipeline.second_look = False
+    return pipeline
 
 
 def evenly(total: int, at_most: int) -> list[int]:
