@@ -76,6 +76,12 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         pipeline, network = _random(args, Path(scratch), notes) if args.random else (_installed(args), None)
         backend = pipeline.backend
+        twice = pipeline.second_look and backend.second_look is not None
+        if twice:
+            notes.append(
+                "hands that are small or large in the picture, as those here may be, are looked at twice "
+                "(again); --no-second-look times them without"
+            )
         timings = measure(pipeline, args.size, args.hands, repeats=args.repeats, warm_up=args.warm_up)
         memory = {"process_bytes": peak_memory(), **_device_memory(backend.device)}
         costs = _costs(args, pipeline, network, notes)
@@ -87,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
         "cpu": _cpu_name(),
         "picture": list(args.size),
         "long_side": backend.long_side,
+        "second_look": twice,
         "milliseconds": {
             str(count): {stage: vars(timing) for stage, timing in stages.items()}
             for count, stages in timings.items()

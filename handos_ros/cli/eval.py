@@ -103,6 +103,8 @@ def _benchmark(args: argparse.Namespace) -> int:
         raise DataError(f"--benchmark {args.benchmark} needs --data, the folder that holds it")
     if args.submission and (args.predictions or args.benchmark.startswith("hint")):
         raise DataError("--submission is written of a network's results, and HInt takes none")
+    if args.only_2d and args.no_second_look:
+        raise DataError("--no-second-look does nothing with --only-2d, which sees every hand once")
     if args.only_2d and (args.predictions or not args.benchmark.startswith("hint")):
         raise DataError("--only-2d is for a network on HInt: the other benchmarks are scored in 3D")
     names = _HINT if args.benchmark == "hint" else (args.benchmark,)

@@ -585,7 +585,7 @@ def _job(
         "keep_score": pipeline.min_score,
         "max_hands": pipeline.max_hands,
         "long_side": pipeline.backend.long_side,
-        "second_look": pipeline.second_look,
+        "second_look": pipeline.second_look and pipeline.backend.second_look is not None,
         "camera": [
             [c.k.tolist(), c.width, c.height, c.distortion_model, c.distortion.tolist()]
             for c in asked

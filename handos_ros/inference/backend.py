@@ -63,8 +63,8 @@ class Decoded:
         """Those that a mask or numbers pick, in their order."""
         return Decoded(**{name: array[which] for name, array in vars(self).items()})
 
-    def replaced(self, which: NDArray[np.bool_], by: Decoded) -> Decoded:
-        """With other hands in the places that a mask picks, in their order."""
+    def replaced(self, which: NDArray, by: Decoded) -> Decoded:
+        """With other hands in the places that a mask or numbers pick, in their order."""
         arrays = {name: array.copy() for name, array in vars(self).items()}
         for name, array in vars(by).items():
             arrays[name][which] = array

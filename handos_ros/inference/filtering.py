@@ -56,8 +56,13 @@ def select(
     picked = picked[np.argsort(-scores[picked], kind="stable")][:_MAX_COMPARED]
     if len(picked) > 1:
         chosen = boxes[picked]
-        picked = picked[_first_of_each(iou(chosen, chosen) > BOX_IOU)]
+        picked = picked[apart(chosen)]
     return picked[: max_hands + _SPARE if max_hands > 0 else 0]
+
+
+def apart(boxes: NDArray) -> NDArray[np.bool_]:
+    """Which of (N, 4) boxes, best first, are not all but identical with a better one: (N,) mask."""
+    return _first_of_each(iou(boxes, boxes) > BOX_IOU)
 
 
 def best_first(scores: NDArray, min_score: float) -> NDArray[np.intp]:

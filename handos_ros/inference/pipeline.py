@@ -35,8 +35,8 @@ class Pipeline:
             posed; else the network's camera query alone tells their place, and its 2D queries alone where
             joints are in the picture. May change between pictures.
         second_look: whether hands that are small or large in the network picture are looked at once more, at
-            the size that the network sees best, as far as its configuration says so: more exact, for up to
-            the time of a second picture. May change between pictures.
+            the size that the network sees best, as far as its weights say so: more exact, for up to the time
+            of one more picture for every four of them. May change between pictures.
         timings: seconds that each of `STAGES` took for the latest picture.
     """
 
@@ -149,7 +149,8 @@ class Pipeline:
                 `Camera.assumed`.
             boxes: (N, 4) px x_min y_min x_max y_max of hands found by someone else. They replace the
                 detector's: N hands come back in this order, whatever their score, with these boxes.
-                `scores` are those of the candidates that they start from, as the decoder judges them.
+                `scores` are those of the candidates that they start from at first look, as the decoder
+                judges them.
             mesh: without it `vertices` is (N, 0, 3), which saves a little time and much message.
 
         Returns:
@@ -188,7 +189,9 @@ class Pipeline:
                 order = filtering.best_first(scores, self.min_score)
                 decoded, scores, where = decoded.select(order), scores[order], where[order]
             if self.second_look and self._backend.second_look is not None:
-                decoded, where = self._look_again(image, letterbox, decoded, where, scores, given is None)
+                decoded, where, scores = self._look_again(
+                    image, letterbox, decoded, where, scores, given is None
+                )
             again_at = perf_counter()
             if len(scores):
                 hands = self._assemble(decoded, letterbox, camera, where, scores, mesh)
@@ -214,27 +217,40 @@ class Pipeline:
         decoded: Decoded,
         boxes: NDArray,
         scores: NDArray,
-        own_boxes: bool,
-    ) -> tuple[Decoded, NDArray]:
-        """N decoded hands and their boxes (N, 4) px, those worth it as the second look sees them."""
+        detected: bool,
+    ) -> tuple[Decoded, NDArray, NDArray]:
+        """Decoded hands, their boxes (N, 4) px and scores, those worth it as the second look sees them.
+
+        Of hands that were `detected`, best first, second findings are left out before and after: what one is
+        taken for here may be the better one.
+        """
         settings = self._backend.second_look
         assert settings is not None
         which = second_look.wanted(boxes, letterbox, settings)
-        if own_boxes:
+        if detected:
             # As with what the decoder adds to a score: what next to nobody asks for is not worth the time.
             which &= scores >= LOOKED_AT
         if not which.any():
-            return decoded, boxes
-        seen, seen_boxes = second_look.look_again(
-            self._backend, image, boxes[which], letterbox, settings, own_boxes=own_boxes
-        )
-        self._check(seen)
-        decoded = decoded.replaced(which, seen)
-        if own_boxes:
-            height, width = image.shape[:2]
-            boxes = boxes.copy()
-            boxes[which] = within(seen_boxes, width, height)
-        return decoded, boxes
+            return decoded, boxes, scores
+        if detected:
+            keep = filtering.distinct(
+                letterbox.to_pixels(decoded.joints_2d), boxes, self._read_side(decoded.vertices)[0],
+                self.max_hands,
+            )  # fmt: skip
+            decoded, boxes, scores, which = decoded.select(keep), boxes[keep], scores[keep], which[keep]
+        numbers, boxes = np.flatnonzero(which), boxes.copy()
+        height, width = image.shape[:2]
+        for seen, again, seen_boxes in second_look.look_again(
+            self._backend, image, boxes[numbers], letterbox, settings, own_boxes=detected
+        ):
+            self._check(again)
+            decoded = decoded.replaced(numbers[seen], again)
+            if detected:
+                boxes[numbers[seen]] = within(seen_boxes, width, height)
+        if detected:
+            keep = filtering.apart(boxes)
+            decoded, boxes, scores = decoded.select(keep), boxes[keep], scores[keep]
+        return decoded, boxes, scores
 
     def _assemble(
         self,

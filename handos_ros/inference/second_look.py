@@ -2,13 +2,14 @@
 
 A network that learned on small pictures sees hands of some sizes better than others: small ones lack pixels,
 and large ones reach beyond what its queries gather. So hands outside that range are cut out of the picture,
-brought to one size and laid side by side in one more network picture, in which detector and decoder run once
-more, for however many such hands. Which hands there are, and how sure of them the network is, was settled by
+brought to one size and laid side by side, four in one more network picture, in which detector and decoder run
+once more. Which hands there are, and how sure of them the network is, was settled by
 the first look; the second says where exactly they are, in boxes, joints and metres.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +21,9 @@ from handos_ros.inference.letterbox import Letterbox
 from handos_ros.network.config import SecondLookConfig
 
 _SAME_HAND = 0.4
-"""IoU with the first look's box from which on a candidate of the second is of the same hand."""
+"""IoU with the first look's box from which on a candidate of the second may be of the same hand."""
+_TOGETHER = 4
+"""Hands in one network picture: for many more there are too few candidates, and attention is quadratic."""
 
 
 def wanted(boxes: NDArray, letterbox: Letterbox, settings: SecondLookConfig) -> NDArray[np.bool_]:
@@ -37,31 +40,35 @@ def look_again(
     settings: SecondLookConfig,
     *,
     own_boxes: bool,
-) -> tuple[Decoded, NDArray]:
-    """Decode N >= 1 hands at the size that `settings` name.
+) -> Iterator[tuple[NDArray[np.intp], Decoded, NDArray]]:
+    """Decode N hands at the size that `settings` name.
 
     Args:
         image: the picture.
         boxes: (N, 4) px of it, x_min y_min x_max y_max.
         letterbox: of the first look.
-        own_boxes: whether a hand starts from the best candidate of the second look that overlaps its box, and
-            takes that one's box; else from its box as it is.
+        own_boxes: whether a hand starts from the box of the candidate by which the second look finds it, and
+            takes that box; else from its box as it is.
 
-    Returns:
-        The hands as if they had been seen in the first look's network picture, and their boxes (N, 4) px.
+    Yields:
+        In parts, each at most once: numbers of hands that the second look finds again, these M hands as if
+        they had been seen in the first look's network picture, and their boxes (M, 4) px.
     """
-    cells = Cells.lay_out(image, boxes, settings, backend.stride)
-    found = backend.detect(cells.picture)
-    starts = cells.to_fractions(boxes)
-    overlaps = filtering.iou(_corners(starts), _corners(found.boxes))
-    queries = filtering.match(_corners(starts), _corners(found.boxes))
-    if own_boxes:
-        best = np.where(overlaps > _SAME_HAND, found.scores, -1.0).argmax(1)
-        seen = overlaps.max(1) > _SAME_HAND
-        queries = np.where(seen, best, queries)
-        starts = np.where(seen[:, None], found.boxes[queries], starts)
-    decoded = backend.decode(found, queries.astype(np.int64), starts.astype(np.float32))
-    return cells.as_seen_in(letterbox, decoded), cells.to_pixels(starts)
+    for first in range(0, len(boxes), _TOGETHER):
+        part = boxes[first : first + _TOGETHER]
+        cells = Cells.lay_out(image, part, settings, backend.stride)
+        found = backend.detect(cells.picture)
+        starts = cells.to_fractions(part)
+        overlaps = filtering.iou(_corners(starts), _corners(found.boxes))
+        # Sure of it and near it: of two hands that overlap each is to find its own candidate.
+        fits = np.where(overlaps > _SAME_HAND, overlaps * found.scores, -1.0)
+        seen, queries = np.flatnonzero(fits.max(1) >= 0), fits.argmax(1)
+        if not len(seen):
+            continue
+        cells, queries = cells.select(seen), queries[seen]
+        starts = found.boxes[queries] if own_boxes else starts[seen]
+        decoded = backend.decode(found, queries.astype(np.int64), starts.astype(np.float32))
+        yield first + seen, cells.as_seen_in(letterbox, decoded), cells.to_pixels(starts)
 
 
 @dataclass(frozen=True)
@@ -92,21 +99,28 @@ class Cells:
         origins, scales = np.empty((count, 2)), np.empty((count, 2))
         for number, box in enumerate(np.asarray(boxes, np.float64)):
             scale = settings.size / max((box[2:] - box[:2]).max(), 1.0)
+            at = np.array([number % across, number // across]) * cell
             # Of the square; (0, 0) is the outer corner of the first pixel, half a px beyond its centre.
             corner = (box[:2] + box[2:] + 1) / 2 - cell / scale / 2
+            scales[number], origins[number] = scale, corner - 0.5 - at / scale
+            if (corner >= size).any() or (corner + cell / scale <= 0).any():
+                continue  # A box from outside that lies beside the picture: there is nothing to see.
             low = np.clip(np.floor(corner), 0, size - 1).astype(int)
             high = np.clip(np.ceil(corner + cell / scale), low + 1, size).astype(int)
             piece = image[low[1] : high[1], low[0] : high[0]]
             long_side = min(max(round(scale * max(piece.shape[:2])), 1), cell)
             letterbox = Letterbox.fit(piece.shape[1], piece.shape[0], long_side, 1)
             inner = np.array([letterbox.inner_width, letterbox.inner_height])
-            at = np.array([number % across, number // across]) * cell
             at += np.clip(np.round((low - corner) * scale).astype(int), 0, cell - inner)
             shown = letterbox.apply(piece)[: inner[1], : inner[0]]
             picture[at[1] : at[1] + inner[1], at[0] : at[0] + inner[0]] = shown
             scales[number] = letterbox.scale_x, letterbox.scale_y
             origins[number] = low - 0.5 - at / scales[number]
         return cls(picture, origins, scales)
+
+    def select(self, which: NDArray[np.intp]) -> Cells:
+        """The same picture, as the place of these pieces alone."""
+        return replace(self, origins=self.origins[which], scales=self.scales[which])
 
     def to_fractions(self, boxes: NDArray) -> NDArray[np.float64]:
         """(N, 4) px, corners -> centre x, centre y, width, height in fractions of `picture`."""

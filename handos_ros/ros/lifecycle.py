@@ -17,6 +17,7 @@ from std_srvs.srv import SetBool
 
 from handos_ros.errors import HandosError
 from handos_ros.extras import missing_package
+from handos_ros.inference.backend import Backend
 from handos_ros.inference.pipeline import Pipeline
 from handos_ros.msg import HandTopology
 from handos_ros.ros import conversion, parameters
@@ -32,6 +33,15 @@ _PATIENCE, _HASTE = 30.0, 0.3
 """Seconds to wait for the network to finish its picture when it is unloaded, and when the process ends."""
 
 _Callback = Callable[["HandosNode", LifecycleState], None]
+
+
+def _looks(backend: Backend, again: bool) -> str:
+    """At what the network looks, for people."""
+    once = f"pictures whose longer side is {backend.long_side} px"
+    sizes = backend.second_look
+    if sizes is None or not again:
+        return once
+    return f"{once}, and once more at hands of less than {sizes.below} or more than {sizes.above} px there"
 
 
 def _transition(callback: _Callback) -> Callable[[HandosNode, LifecycleState], TransitionCallbackReturn]:
@@ -119,8 +129,8 @@ class HandosNode(LifecycleNode):
             raise
         backend = self._pipeline.backend
         self.get_logger().info(
-            f"{self._pipeline.model_id} runs on {backend.device} with {backend.name}, on pictures whose "
-            f"longer side is {backend.long_side} px"
+            f"{self._pipeline.model_id} runs on {backend.device} with {backend.name}, on "
+            + _looks(backend, self.settings.second_look)
         )
 
     @_transition

@@ -79,7 +79,7 @@ class Settings:
     second_look: bool = _parameter(
         True,
         "Look once more at hands that are small or large in the picture, at the size that the network sees "
-        "best: more exact, and up to twice the time.",
+        "best: more exact, for the time of up to one more picture for every four of them.",
         live=True,
     )
     camera_file: str = _parameter(

@@ -33,6 +33,7 @@ from handos_ros.files.bags_parallel import BagTask, run_here
 from handos_ros.files.bags_reading import BagReader
 from handos_ros.hands import Camera, KSource
 from handos_ros.inference.pipeline import Pipeline
+from handos_ros.network.config import SecondLookConfig
 from standin import standin_pipeline
 
 HANDS, MARKERS, TOPOLOGY = (f"/handos/cam/{name}" for name in ("hands", "markers", "topology"))
@@ -356,10 +357,10 @@ def test_resuming_another_job_is_refused(tmp_path: Path) -> None:
     closer.backend.long_side = 448
     with pytest.raises(DataError, match=r"other input or options \(long side\)"):
         process_bag(source, tmp_path / "out", [closer], BagOptions(resume=True))
-    once = standin_pipeline()
-    once.second_look = False
+    twice = standin_pipeline()
+    twice.backend.second_look = SecondLookConfig(below=60, above=180, size=90, cell=160)
     with pytest.raises(DataError, match=r"other input or options \(second look\)"):
-        process_bag(source, tmp_path / "out", [once], BagOptions(resume=True))
+        process_bag(source, tmp_path / "out", [twice], BagOptions(resume=True))
     other = standin_pipeline(weights=[tmp_path / "other.onnx"])
     with pytest.raises(DataError, match=r"other input or options \(weights\)"):
         process_bag(source, tmp_path / "out", [other], BagOptions(resume=True))

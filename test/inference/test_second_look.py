@@ -145,6 +145,49 @@ def test_where_the_second_look_finds_nothing_the_box_stays():
     np.testing.assert_allclose(hands.boxes, [[140, 90, 260, 210]], atol=5)
 
 
+def test_of_two_hands_that_overlap_each_finds_itself():
+    class FindsBoth(Watched):
+        """Two overlapping hands, exactly, in whatever piece of the picture."""
+
+        def detect(self, picture):
+            found = super().detect(picture)
+            _, width, height = found.features
+            if len(self.pictures) == 1:
+                px = np.float32([[100, 100, 220, 220], [140, 100, 260, 220]]) / 4
+            else:
+                # Both are in both of the cells, which lie side by side; 120 px are 90 there.
+                own, other = [[35, 35, 125, 125]], [[65, 35, 155, 125]]
+                px = np.float32([*own, *other, [165, 35, 255, 125], [195, 35, 285, 125]])
+            boxes = np.concatenate([px[:, :2] + px[:, 2:], 2 * (px[:, 2:] - px[:, :2])], 1) / 2
+            found.boxes = (boxes / np.float32([width, height] * 2)).astype(np.float32)
+            found.scores = np.float32([0.95, 0.9] * (len(px) // 2))
+            found.features = (np.array([1, 0] * (len(px) // 2)), width, height)
+            return found
+
+    hands = pipeline_of(FindsBoth())(picture())
+    np.testing.assert_allclose(hands.boxes, [[99.5, 99.5, 219.5, 219.5], [139.5, 99.5, 259.5, 219.5]], atol=1)
+    assert hands.handedness.tolist() == [1, 0]
+
+
+def test_many_hands_lie_in_several_pictures():
+    backend = Watched()
+    discs = [((100 + 180 * (n % 6), 150 + 300 * (n // 6)), 110, n % 2) for n in range(9)]
+    once = pipeline_of(Watched())
+    once.second_look = False
+    hands, expected = pipeline_of(backend)(picture(*discs)), once(picture(*discs))
+    assert [p.shape[:2] for p in backend.pictures[1:]] == [(320, 320), (320, 320), (160, 160)]
+    assert len(hands) == 9
+    np.testing.assert_allclose(hands.boxes, expected.boxes, atol=4)
+
+
+def test_a_box_from_outside_beside_the_picture_leaves_the_others_alone():
+    boxes = [[140.0, 90, 260, 210], [-400, 100, -300, 200]]
+    alone = pipeline_of(Watched())(picture(SMALL), boxes=boxes[:1])
+    both = pipeline_of(Watched())(picture(SMALL), boxes=boxes)
+    np.testing.assert_allclose(both.joints_2d[0], alone.joints_2d[0], atol=0.5)
+    assert both.joints_2d[1, :, 0].max() < 0
+
+
 def test_two_findings_of_one_hand_that_come_together_are_one_hand():
     class Splits(Watched):
         def detect(self, picture):

@@ -130,6 +130,7 @@ def test_the_size_at_which_the_network_looks(rig):
 
 def test_a_second_look_can_be_done_without(rig):
     rig.start("--hands", "2", "--delay", "0.1", "--looks-twice")
+    assert "once more at hands of less than 1000" in rig.log
     got = rig.listen(HandArray, "/handos/hands")
     images = rig.publisher(Image, "/image_raw")
 

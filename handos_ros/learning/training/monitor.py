@@ -49,7 +49,6 @@ class Monitor:
     def __call__(self, network: HandosNetwork, _step: int) -> dict[str, float]:
         """Metrics by name, `real/...` and `synthetic/...`."""
         pipeline = pipeline_of(network, self.hand_model, min_score=AP_MIN_SCORE)
-        pipeline.second_look = True
         names = [Path(entry.file_name).name for entry in self.entries]
         cameras = [entry.labels.camera(entry.width, entry.height) for entry in self.entries]
         results = predict(pipeline, [partial(self.dataset.picture, entry) for entry in self.entries], cameras)
