@@ -2,9 +2,9 @@
 
 A network that learned on small pictures sees hands of some sizes better than others: small ones lack pixels,
 and large ones reach beyond what its queries gather. So hands outside that range are cut out of the picture,
-brought to one size and laid side by side, four in one more network picture, in which detector and decoder run
-once more. Which hands there are, and how sure of them the network is, was settled by the first look; the second
-says where exactly they are, in boxes, joints and metres.
+brought to one size and laid side by side, four in one more network picture, in which detector and decoder
+run once more. Which hands there are, and how sure of them the network is, was settled by the first look; the
+second says where exactly they are, in boxes, joints and metres.
 """
 
 from __future__ import annotations
