@@ -41,17 +41,14 @@ class Letterbox:
 
     @classmethod
     def fit(cls, width: int, height: int, long_side: int, stride: int) -> Letterbox:
-        """Fit the longer side to `long_side` px, then pad right and below to multiples of `stride`.
-
-        To two of them at least: a strip of one has fewer places than a detector picks candidates from.
-        """
+        """Fit the longer side to `long_side` px, then pad right and below as `padded` says."""
         scale = long_side / max(width, height)
         halvings = 0
         while 2 ** (halvings + 1) <= min(1 / scale, width, height):
             halvings += 1
         used_w, used_h = (side >> halvings << halvings for side in (width, height))
         inner_w, inner_h = (max(1, round(side * scale)) for side in (used_w, used_h))
-        net_w, net_h = (max(2, -(-side // stride)) * stride for side in (inner_w, inner_h))
+        net_w, net_h = (padded(side, stride) for side in (inner_w, inner_h))
         return cls(used_w, used_h, halvings, inner_w, inner_h, net_w, net_h)
 
     @property
@@ -108,6 +105,14 @@ class Letterbox:
     @property
     def _fractions_per_px(self) -> NDArray[np.float64]:
         return np.array([self.scale_x / self.net_width, self.scale_y / self.net_height])
+
+
+def padded(side: int, stride: int) -> int:
+    """Px of a network picture's side that holds `side` px: the next multiple of `stride`.
+
+    Two of them at least: a strip of one has fewer places than a detector picks candidates from.
+    """
+    return max(2, -(-side // stride)) * stride
 
 
 def check_picture(image: Any) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from handos_ros.inference import filtering
 from handos_ros.inference.backend import Backend, Decoded
-from handos_ros.inference.letterbox import Letterbox
+from handos_ros.inference.letterbox import Letterbox, padded
 from handos_ros.network.config import SecondLookConfig
 
 _SAME_HAND = 0.4
@@ -95,7 +95,7 @@ class Cells:
         cell, count = settings.cell, len(boxes)
         across = int(np.ceil(np.sqrt(count)))
         down = -(-count // across)
-        picture = np.zeros((_padded(down * cell, stride), _padded(across * cell, stride), 3), np.uint8)
+        picture = np.zeros((padded(down * cell, stride), padded(across * cell, stride), 3), np.uint8)
         origins, scales = np.empty((count, 2)), np.empty((count, 2))
         for number, box in enumerate(np.asarray(boxes, np.float64)):
             scale = settings.size / max((box[2:] - box[:2]).max(), 1.0)
@@ -158,8 +158,3 @@ def _corners(boxes: NDArray) -> NDArray:
     """Centre x, centre y, width, height -> x_min y_min x_max y_max."""
     centre, half = boxes[:, :2], boxes[:, 2:] / 2
     return np.concatenate([centre - half, centre + half], 1)
-
-
-def _padded(side: int, stride: int) -> int:
-    """The next multiple of the stride, two of them at least, as in `Letterbox.fit`."""
-    return max(2, -(-side // stride)) * stride
