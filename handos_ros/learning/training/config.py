@@ -67,6 +67,35 @@ class SourceConfig:
 
 
 @dataclass(frozen=True)
+class CloseUpConfig:
+    """Steps of small pictures around one hand each, between a stage's steps of whole pictures.
+
+    They cost little for each hand, and are what the second look shows (`handos_ros.inference.second_look`).
+    Rendered pictures are framed there (`StageConfig.framed`), photographs never four in one.
+
+    Attributes:
+        share: how large a part of the stage's steps they are, spread evenly.
+        batch, kinds, sizes, augmentation, hands: as of `StageConfig`, for these steps.
+        incomplete: as of `TrainingConfig`, for these steps: how often the detector's queries learn nothing.
+    """
+
+    share: float
+    batch: int
+    sizes: tuple[tuple[int, ...], ...]
+    kinds: tuple[str, ...] = ()
+    augmentation: dict[str, Any] = field(default_factory=dict)
+    hands: int = 1
+    incomplete: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise DataError(f"close_ups.share must be between 0 and 1, got {self.share:g}")
+        if self.batch < 1 or self.hands < 1 or not 0 <= self.incomplete <= 1:
+            raise DataError("close_ups: batch and hands must be positive, incomplete from 0 to 1")
+        _check_sizes("close_ups", self.sizes)
+
+
+@dataclass(frozen=True)
 class StageConfig:
     """A part of the training in which the same things learn.
 
@@ -107,6 +136,7 @@ class StageConfig:
         mean_from: the part of the steps after which the averaged weights are set aside; at the stage's end
             the mean of these and the last ones takes their place. Weights of the high rate hold more for
             pictures never seen, those of the low one are more exact. None for the last ones alone.
+        close_ups: steps of another kind in between; None for none.
     """
 
     name: str
@@ -133,6 +163,14 @@ class StageConfig:
     warmup: int = 200
     decay: float = 0.3
     mean_from: float | None = None
+    close_ups: CloseUpConfig | None = None
+
+    def shows_close_ups(self, step: int) -> bool:
+        """Whether this step of the stage, from 0 on, is one of `close_ups`."""
+        if self.close_ups is None:
+            return False
+        share = self.close_ups.share
+        return int((step + 1) * share) > int(step * share)
 
     def __post_init__(self) -> None:
         if self.decoder not in ("none", "2d", "full"):
@@ -158,8 +196,14 @@ class StageConfig:
         rates = (self.learning_rate, self.detector_learning_rate or 1, self.backbone_learning_rate or 1)
         if min(rates) <= 0 or self.warmup < 0:
             raise DataError(f"stage {self.name}: learning rates must be positive, warmup not negative")
-        if any(len(size) != 2 or min(size) < 32 for size in self.sizes) or not self.sizes:
-            raise DataError(f"stage {self.name}: sizes must be pairs of height and width, at least 32")
+        _check_sizes(f"stage {self.name}", self.sizes)
+        if self.close_ups is not None and self.decoder == "none":
+            raise DataError(f"stage {self.name}: close_ups are for stages with a decoder")
+
+
+def _check_sizes(where: str, sizes: tuple[tuple[int, ...], ...]) -> None:
+    if any(len(size) != 2 or min(size) < 32 for size in sizes) or not sizes:
+        raise DataError(f"{where}: sizes must be pairs of height and width, at least 32")
 
 
 @dataclass(frozen=True)
@@ -251,7 +295,8 @@ class TrainingConfig:
         if len({stage.name for stage in self.stages}) < len(self.stages):
             raise DataError("stages must have names of their own")
         for stage in self.stages:
-            missing = set(stage.kinds) - {source.kind for source in self.sources}
+            named = {*stage.kinds, *(stage.close_ups.kinds if stage.close_ups else ())}
+            missing = named - {source.kind for source in self.sources}
             if missing:
                 raise DataError(f"stage {stage.name}: kinds has {sorted(missing)[0]}, which is no source's")
             if stage.steps % self.accumulate:

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, repeat
 from multiprocessing import forkserver, parent_process, resource_tracker
@@ -27,7 +27,7 @@ from handos_ros.learning.datasets.coco_keypoints import CocoKeypoints
 from handos_ros.learning.datasets.reading import pictures_in, read_picture
 from handos_ros.learning.sample import Batch, Sample, collate, concatenate
 from handos_ros.learning.training.augmentation import Augmentation, mosaic
-from handos_ros.learning.training.config import SourceConfig, StageConfig, TrainingConfig
+from handos_ros.learning.training.config import CloseUpConfig, SourceConfig, StageConfig, TrainingConfig
 from handos_ros.learning.training.lots import Lot
 from handos_ros.network.config import build_config
 
@@ -58,6 +58,27 @@ class Negatives:
         return Sample.labelled(read_picture(path), exhaustive=True, source=f"negative:{path.name}")
 
 
+@dataclass(frozen=True)
+class _Pictures:
+    """What pictures of one kind of step are like; fields as of `StageConfig`, shares of the sources."""
+
+    batch: int
+    sizes: tuple[tuple[int, ...], ...]
+    shares: np.ndarray
+    augmentation: Augmentation
+    framed: bool
+    mosaic: float
+    incomplete: float
+
+    @property
+    def framing(self) -> Framing | None:
+        if not self.framed:
+            return None
+        from handos_ros.learning.synthesis.camera import Framing
+
+        return Framing(self.augmentation.around_hand, self.augmentation.hand_size, self.augmentation.shift)
+
+
 class Mixture(Dataset):
     """`mixture[step]` is the batch of that step.
 
@@ -86,16 +107,27 @@ class Mixture(Dataset):
         self.config, self.stage, self.rank, self.num_vertices = config, stage, rank, num_vertices
         self.completed, self.hard = completed, hard
         self._sources = opened
-        shares = np.array(
-            [source.share * (not stage.kinds or source.kind in stage.kinds) for source in config.sources]
-        )
-        self.shares = shares / shares.sum()
         self.number = config.stages.index(stage)
-        self.mosaic = config.mosaic if stage.mosaic is None else stage.mosaic
-        self.incomplete = config.incomplete if stage.incomplete is None else stage.incomplete
         self._queries_learn = stage.detector and not (stage.dense and stage.decoder == "none")
-        varied = {"mirror": config.mirror, **stage.augmentation}
-        self.augmentation = build_config(Augmentation, varied, f"stage {stage.name}: augmentation", DataError)
+        incomplete = config.incomplete if stage.incomplete is None else stage.incomplete
+        mosaic = config.mosaic if stage.mosaic is None else stage.mosaic
+        self.whole = self._pictures(stage, "", stage.framed, mosaic, incomplete)
+        self.close = (
+            self._pictures(stage.close_ups, "close_ups.", True, 0.0, stage.close_ups.incomplete)
+            if stage.close_ups
+            else None
+        )
+
+    def _pictures(
+        self, of: StageConfig | CloseUpConfig, where: str, framed: bool, mosaic: float, incomplete: float
+    ) -> _Pictures:
+        shares = np.array(
+            [source.share * (not of.kinds or source.kind in of.kinds) for source in self.config.sources]
+        )
+        varied = {"mirror": self.config.mirror, **of.augmentation}
+        where = f"stage {self.stage.name}: {where}augmentation"
+        augmentation = build_config(Augmentation, varied, where, DataError)
+        return _Pictures(of.batch, of.sizes, shares / shares.sum(), augmentation, framed, mosaic, incomplete)
 
     @property
     def sources(self) -> list[Any]:
@@ -112,21 +144,14 @@ class Mixture(Dataset):
         hard = chain(self.hard, repeat(()))
         return [Lot(*each) for each in zip(self.sources, self.config.sources, hard, strict=False)]
 
-    @cached_property
-    def _framing(self) -> Framing | None:
-        if not self.stage.framed:
-            return None
-        from handos_ros.learning.synthesis.camera import Framing
-
-        return Framing(self.augmentation.around_hand, self.augmentation.hand_size, self.augmentation.shift)
-
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.config.seed, self.number, step, self.rank])
-        height, width = self.stage.sizes[rng.integers(len(self.stage.sizes))]
-        counts = _apportion(self.shares, self.stage.batch, rng)
-        augmentation = replace(self.augmentation, size=(height, width))
+        pictures = self.close if self.close and self.stage.shows_close_ups(step) else self.whole
+        height, width = pictures.sizes[rng.integers(len(pictures.sizes))]
+        counts = _apportion(pictures.shares, pictures.batch, rng)
+        augmentation = replace(pictures.augmentation, size=(height, width))
         # Drawn where it is asked for alone, so that other runs' batches stay as they were.
-        complete = self._queries_learn and not (self.incomplete and rng.random() < self.incomplete)
+        complete = self._queries_learn and not (pictures.incomplete and rng.random() < pictures.incomplete)
         samples: list[Sample] = []
         batches: list[Batch] = []
         for config, source, lot, count in zip(
@@ -136,18 +161,25 @@ class Mixture(Dataset):
                 continue
             if config.kind == "synthesis":
                 first = int(rng.integers(2**40))
-                batches.append(source.render(range(first, first + count), (height, width), self._framing))
+                batches.append(source.render(range(first, first + count), (height, width), pictures.framing))
             else:
-                samples += [self._photograph(lot, augmentation, complete, rng) for _ in range(count)]
+                samples += [
+                    self._photograph(lot, augmentation, pictures.mosaic, complete, rng) for _ in range(count)
+                ]
         if samples:
             batches.append(collate(samples, size=(height, width)))
         return concatenate(batches, num_vertices=self.num_vertices)
 
     def _photograph(
-        self, lot: Lot, augmentation: Augmentation, complete: bool, rng: np.random.Generator
+        self,
+        lot: Lot,
+        augmentation: Augmentation,
+        mosaics: float,
+        complete: bool,
+        rng: np.random.Generator,
     ) -> Sample:
         for _ in range(_TRIES):
-            if lot.shows_hands and rng.random() < self.mosaic:
+            if lot.shows_hands and rng.random() < mosaics:
                 sample = mosaic([lot.draw(rng) for _ in range(4)], augmentation, rng)
             else:
                 sample = augmentation(lot.draw(rng), rng)

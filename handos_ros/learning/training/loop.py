@@ -83,7 +83,7 @@ def train(config: TrainingConfig, hand_model: HandModel, run: Run) -> bool:
 
 
 def check(config: TrainingConfig, hand_model: HandModel, run: Run) -> Iterator[str]:
-    """One batch and one step of every stage, nothing written.
+    """One batch and one step of every stage, one of its close-ups too, nothing written.
 
     Yields:
         A line for people on each source and each stage, as soon as it is known.
@@ -101,23 +101,29 @@ def check(config: TrainingConfig, hand_model: HandModel, run: Run) -> Iterator[s
         trainer.prepare(stage)
         module = StageStep(trainer.network, config, stage, trainer.mesh).to(trainer.device)
         trainer.optimizer = _optimizer(module, config, stage)
-        started = time.monotonic()
         mixture = Mixture(config, stage, num_vertices=len(hand_model.template), opened=opened)
-        batch = mixture[0]
-        made = time.monotonic()
-        terms, _, _ = trainer._one_step(module, stage, batch.to(trainer.device))
-        values = " ".join(f"{name} {float(value):.3g}" for name, value in terms.items())
-        seconds = time.monotonic() - made
-        shares = ", ".join(
-            f"{share:.0%} {source.kind}"
-            for source, share in zip(config.sources, mixture.shares, strict=True)
-            if share
-        )
-        line = f"{stage.name}: batch of {len(batch)} ({shares}) in {made - started:.2f} s"
-        line += f", step in {seconds:.2f} s; {values}"
-        if trainer.device.type == "cuda":
-            line += f"; {torch.cuda.max_memory_allocated(trainer.device) / 2**30:.1f} GiB at the peak"
-        yield line
+        first_close = next(filter(stage.shows_close_ups, range(stage.steps)), None)
+        for step, pictures in ((0, mixture.whole), (first_close, mixture.close)):
+            if step is None or pictures is None:
+                continue
+            started = time.monotonic()
+            batch = mixture[step]
+            made = time.monotonic()
+            trainer.step = step
+            terms, _, _ = trainer._one_step(module, stage, batch.to(trainer.device))
+            values = " ".join(f"{name} {float(value):.3g}" for name, value in terms.items())
+            seconds = time.monotonic() - made
+            shares = ", ".join(
+                f"{share:.0%} {source.kind}"
+                for source, share in zip(config.sources, pictures.shares, strict=True)
+                if share
+            )
+            line = f"{stage.name}{', close-ups' if step else ''}: "
+            line += f"batch of {len(batch)} ({shares}) in {made - started:.2f} s"
+            line += f", step in {seconds:.2f} s; {values}"
+            if trainer.device.type == "cuda":
+                line += f"; {torch.cuda.max_memory_allocated(trainer.device) / 2**30:.1f} GiB at the peak"
+            yield line
 
 
 def _extent(source: Any) -> str:
@@ -313,7 +319,7 @@ class _Trainer:
         torch.manual_seed(hash((self.config.seed, self.stage, self.step, self.rank)) & 0x7FFFFFFF)
         half = self.device.type == "cuda" if self.run.half is None else self.run.half
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half), self._attention():
-            loss, terms = module(batch)
+            loss, terms = module(batch, stage.shows_close_ups(self.step))
         (loss / self.config.accumulate).backward()
         norm = torch.zeros(())
         if (self.step + 1) % self.config.accumulate == 0:
@@ -430,12 +436,16 @@ class _Trainer:
     def _check_sizes(self) -> None:
         stride = self.network.config.stride
         for stage in self.config.stages:
-            for height, width in stage.sizes:
-                if height % stride or width % stride:
-                    raise DataError(
-                        f"stage {stage.name}: sizes has {height} x {width}; the network needs multiples of "
-                        f"{stride}"
-                    )
+            for where, sizes in (
+                ("sizes", stage.sizes),
+                ("close_ups.sizes", stage.close_ups.sizes if stage.close_ups else ()),
+            ):
+                for height, width in sizes:
+                    if height % stride or width % stride:
+                        raise DataError(
+                            f"stage {stage.name}: {where} has {height} x {width}; the network needs "
+                            f"multiples of {stride}"
+                        )
 
     def _all_agree(self, stopped: bool) -> bool:
         """Whether any process wants to stop: then all do, at the same step."""

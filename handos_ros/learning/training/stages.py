@@ -55,8 +55,12 @@ class StageStep(nn.Module):
             else None
         )
 
-    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss to minimise and its parts, detached, by name."""
+    def forward(self, batch: Batch, close: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to minimise and its parts, detached, by name.
+
+        Args:
+            close: the batch is one of the stage's `close_ups`.
+        """
         if self.dense is not None and self.stage.decoder == "none":
             places = self.network.detector.places(batch.images)
             with _whole_precision(batch.images.device):
@@ -81,15 +85,16 @@ class StageStep(nn.Module):
             total = total + self.stage.dense_weight * loss
             terms.update({f"dense/{name}": value for name, value in parts.items()})
         if self.stage.decoder != "none":
-            loss, parts = self._decoder(seen, batch)
+            hands = self.stage.hands or self.config.hands
+            if close and self.stage.close_ups is not None:
+                hands = self.stage.close_ups.hands
+            loss, parts = self._decoder(seen, batch, hands)
             total = total + loss
             terms.update(parts)
         return total, {name: value.detach() for name, value in terms.items()}
 
-    def _decoder(self, seen: DetectorOutput, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        queries, boxes, hand = choose_queries(
-            seen, batch, self.stage.hands or self.config.hands, self.config.own_boxes, training=True
-        )
+    def _decoder(self, seen: DetectorOutput, batch: Batch, hands: int) -> tuple[Tensor, dict[str, Tensor]]:
+        queries, boxes, hand = choose_queries(seen, batch, hands, self.config.own_boxes, training=True)
         out = self.network.decode(
             seen, queries, boxes, batch.picture_size, only_2d=self.stage.decoder == "2d", all_layers=True
         )

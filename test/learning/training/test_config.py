@@ -69,6 +69,10 @@ def stage(**changes):
     return {"stages": [{**STAGES[2], **changes}]}
 
 
+def close_ups(**changes):
+    return {"share": 0.5, "batch": 2, "sizes": [[96, 96]], **changes}
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -92,6 +96,15 @@ def stage(**changes):
         (stage(sizes=[[96]]), "sizes"),
         (stage(sizes=[[96, 16]]), "sizes"),
         (stage(learning_rate=0), "learning rates"),
+        (stage(close_ups=close_ups(share=1)), r"close_ups\.share must be between 0 and 1"),
+        (stage(close_ups=close_ups(batch=0)), "close_ups: batch and hands must be positive"),
+        (stage(close_ups=close_ups(sizes=[[96]])), "close_ups: sizes must be pairs"),
+        (stage(close_ups=close_ups(kinds=["synthesis"])), "stage full: kinds has synthesis"),
+        (stage(close_ups={"share": 0.5}), r"missing key stages\.close_ups\.batch"),
+        (
+            stage(detector=True, decoder="none", close_ups=close_ups()),
+            "stage full: close_ups are for stages with a decoder",
+        ),
         ({"accumulate": 3}, r"stage detector: steps \(2\) must be a multiple of accumulate \(3\)"),
         ({"stages": [STAGES[0], STAGES[0]]}, "names of their own"),
         ({"ema": 1.0}, "ema"),

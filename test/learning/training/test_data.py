@@ -11,7 +11,7 @@ from dataclasses import fields, replace  # noqa: E402
 from tiny_training import HEIGHT, WIDTH, changed, tiny_run, write_photographs  # noqa: E402
 
 from handos_ros.errors import DataError  # noqa: E402
-from handos_ros.learning.training.config import SourceConfig  # noqa: E402
+from handos_ros.learning.training.config import CloseUpConfig, SourceConfig  # noqa: E402
 from handos_ros.learning.training.data import Mixture, Negatives, _apportion, open_source  # noqa: E402
 
 
@@ -221,7 +221,7 @@ def test_a_stage_may_vary_colours_otherwise(tmp_path):
     config = tiny_run(tmp_path, sources=[{"kind": "coco", "share": 1.0, "annotations": str(annotations)}])
     stage = replace(config.stages[1], augmentation={"photometric": {"grey": 1.0, "noise": 0.0, "jpeg": 0.0}})
     mixture = Mixture(replace(config, stages=(stage,)), stage)
-    assert mixture.augmentation.photometric.blur > 0
+    assert mixture.whole.augmentation.photometric.blur > 0
     pictures = mixture[0].images.int()
     assert int((pictures.amax(1) - pictures.amin(1)).max()) <= 1
 
@@ -240,3 +240,28 @@ def test_rendered_hands_are_framed_as_photographs_are(tmp_path):
 
     assert largest(config.stages[1]).median() > 0.65
     assert largest(config.stages[0]).median() < 0.6
+
+
+def test_close_ups_come_between_whole_pictures_which_stay_as_they_are(tmp_path):
+    annotations = write_photographs(tmp_path / "photographs", hands=2)
+    sources = [
+        {"kind": "coco", "share": 1.0, "annotations": str(annotations)},
+        {"kind": "synthesis", "share": 1.0},
+    ]
+    config = tiny_run(tmp_path, sources=sources, mosaic=0.5)
+    augmentation = {"around_hand": 1.0, "hand_size": [0.7, 0.8], "shift": 0.0}
+    close = CloseUpConfig(0.6, 6, ((64, 64),), ("coco", "synthesis"), augmentation)
+    stage = replace(config.stages[2], steps=10, close_ups=close)
+    plain = Mixture(config, config.stages[2])
+    mixture = Mixture(replace(config, stages=(*config.stages[:2], stage)), stage)
+    near = [step for step in range(10) if stage.shows_close_ups(step)]
+    assert len(near) == 6 and np.diff(near).max() <= 2
+    for step in range(10):
+        batch = mixture[step]
+        if step not in near:
+            assert equal(batch, plain[step])
+            continue
+        assert batch.picture_size == (64, 64) and len(batch) == 6
+        assert not any(source.startswith("mosaic") for source in batch.sources)
+        largest = (batch.boxes_px[..., 2:] - batch.boxes_px[..., :2]).amax((1, 2)) / 64
+        assert largest.median() > 0.6, "photographs and rendered pictures around a hand"

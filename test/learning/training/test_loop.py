@@ -23,9 +23,10 @@ from handos_ros.inference.loading import learned_by  # noqa: E402
 from handos_ros.inference.pipeline import Pipeline  # noqa: E402
 from handos_ros.learning.training import checkpoint, data  # noqa: E402
 from handos_ros.learning.training.checkpoint import load_checkpoint, newest_checkpoint  # noqa: E402
-from handos_ros.learning.training.config import SourceConfig, StageConfig  # noqa: E402
+from handos_ros.learning.training.config import CloseUpConfig, SourceConfig, StageConfig  # noqa: E402
 from handos_ros.learning.training.data import open_source  # noqa: E402
 from handos_ros.learning.training.loop import Run, check, learning_rate, train  # noqa: E402
+from handos_ros.learning.training.stages import StageStep  # noqa: E402
 from handos_ros.network.weights import load_network  # noqa: E402
 
 OF_3D = ("decoder.lifting", "decoder.lifted_embedding", "decoder.vertex", "decoder.camera")
@@ -435,6 +436,9 @@ def test_sizes_that_the_network_cannot_take_are_named(config, tmp_path):
     stage = changed(config.stages[2], sizes=((96, 100),))
     with pytest.raises(DataError, match="stage full: sizes has 96 x 100; the network needs multiples of 32"):
         go(changed(config, stages=(stage,)), tmp_path / "a")
+    stage = changed(config.stages[2], close_ups=CloseUpConfig(0.5, 3, ((50, 64),)))
+    with pytest.raises(DataError, match=r"stage full: close_ups\.sizes has 50 x 64; the network needs"):
+        go(changed(config, stages=(stage,)), tmp_path / "a")
 
 
 def test_a_dry_run_takes_a_step_of_every_stage_and_writes_nothing(config, tmp_path):
@@ -443,6 +447,26 @@ def test_a_dry_run_takes_a_step_of_every_stage_and_writes_nothing(config, tmp_pa
     assert [line.split(":")[0] for line in report[1:]] == ["detector", "joints", "full"]
     assert all("batch of 2 (100% coco)" in line and "joints_2d" in line for line in report[1:])
     assert not (tmp_path / "a").exists()
+
+
+def test_close_ups_are_learned_from_in_their_turn(config, tmp_path, monkeypatch):
+    stage = changed(config.stages[2], steps=5, close_ups=CloseUpConfig(0.4, 3, ((64, 64),)))
+    config = changed(config, stages=(stage,))
+    seen, forward = [], StageStep.forward
+    monkeypatch.setattr(
+        StageStep, "forward", lambda *a: seen.append((len(a[1]), a[2])) or forward(*a), raising=True
+    )
+    finished, state = go(config, tmp_path / "a", **interrupt_at(2))
+    assert not finished
+    finished, state = go(config, tmp_path / "a")
+    assert finished and seen == [(2, False), (2, False), (3, True), (2, False), (3, True)]
+    _, alone = go(config, tmp_path / "b")
+    same(state, alone)
+    report = list(check(config, load_hand_model(), Run(None)))
+    assert [line.split(" (")[0] for line in report[1:]] == [
+        "full: batch of 2",
+        "full, close-ups: batch of 3",
+    ]
 
 
 def test_a_dry_run_opens_each_source_once_and_tells_what_it_knows(config, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from tiny_training import sample, training  # noqa: E402
 
 from handos_ros.learning.sample import collate  # noqa: E402
 from handos_ros.learning.training.assignment import overlap  # noqa: E402
-from handos_ros.learning.training.config import StageConfig  # noqa: E402
+from handos_ros.learning.training.config import CloseUpConfig, StageConfig  # noqa: E402
 from handos_ros.learning.training.stages import STRANGER, UNKNOWN, choose_queries  # noqa: E402
 from handos_ros.network.detectors import DetectorOutput  # noqa: E402
 
@@ -113,7 +113,10 @@ def test_a_stage_may_decode_other_numbers_of_hands_than_the_run(batch, monkeypat
 
     for stage in (STAGES["full"], replace(STAGES["full"], hands=5)):
         training(stage, spied(tiny_network()))(batch)
-    assert asked == [(2, 3), (2, 5)]
+    near = replace(STAGES["full"], hands=5, close_ups=CloseUpConfig(0.5, 2, ((64, 64),), hands=1))
+    for close in (False, True):
+        training(near, spied(tiny_network()))(batch, close)
+    assert asked == [(2, 3), (2, 5), (2, 5), (2, 1)]
 
 
 @pytest.mark.parametrize("name", ["dense", "everything"])
