@@ -213,7 +213,7 @@ def test_an_error_in_the_middle_ends_its_workers_too(tmp_path):
         "import sys\n"
         "from handos_ros.learning.training import loop\n"
         "from handos_ros.cli.main import main\n"
-        "def fails(self, batch):\n"
+        "def fails(self, batch, close):\n"
         "    raise MemoryError('none left')\n"
         "loop.StageStep.forward = fails\n"
         "if __name__ == '__main__':\n"
