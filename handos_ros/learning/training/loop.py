@@ -436,16 +436,15 @@ class _Trainer:
     def _check_sizes(self) -> None:
         stride = self.network.config.stride
         for stage in self.config.stages:
-            for where, sizes in (
-                ("sizes", stage.sizes),
-                ("close_ups.sizes", stage.close_ups.sizes if stage.close_ups else ()),
-            ):
-                for height, width in sizes:
-                    if height % stride or width % stride:
-                        raise DataError(
-                            f"stage {stage.name}: {where} has {height} x {width}; the network needs "
-                            f"multiples of {stride}"
-                        )
+            sizes = [("sizes", size) for size in stage.sizes]
+            if stage.close_ups:
+                sizes += [("close_ups.sizes", size) for size in stage.close_ups.sizes]
+            for where, (height, width) in sizes:
+                if height % stride or width % stride:
+                    raise DataError(
+                        f"stage {stage.name}: {where} has {height} x {width}; the network needs multiples of "
+                        f"{stride}"
+                    )
 
     def _all_agree(self, stopped: bool) -> bool:
         """Whether any process wants to stop: then all do, at the same step."""
